@@ -1,0 +1,1 @@
+"""Benchmarks of callgate. ``python -m bench`` compares direct, callgate and peers in one run."""

@@ -1,0 +1,53 @@
+"""What the policy would say of a call that nobody has made."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from callgate.api.reader import Reader
+from callgate.api.shapes import Explained, ExplainQuestion
+from callgate.audit import new_id
+from callgate.catalog import EVERYTHING
+from callgate.errors import NotFound, UsageError, nearest
+from callgate.types import Call, Front, Principal, Tool
+
+if TYPE_CHECKING:
+    from callgate.gateway import House
+
+
+async def explain(house: House, reader: Reader, question: ExplainQuestion) -> Explained:
+    """Explain one imagined call; for readers of everything only, because it shows the rules."""
+    reader.only_if_everything()
+    tool, known = find_tool(house, question.call)
+    if tool.server not in house.settings.servers:
+        near = nearest(tool.server, house.settings.servers)
+        hint = f"Did you mean `{near}/{tool.name}`?" if near else "`callgate ls` lists the servers."
+        raise NotFound(f"There is no server `{tool.server}`.", hint=hint)
+    call = Call(new_id(), _caller(reader, question), tool, question.args, Front(), 0)
+    return Explained(await asyncio.to_thread(house.policy.explain, call), known)
+
+
+def find_tool(house: House, native: str) -> tuple[Tool, bool]:
+    """The tool of that name (``server/tool``) and true, or one that claims nothing of itself and false."""
+    server, slash, name = native.partition("/")
+    if not slash or not server or not name:
+        raise UsageError(f"`{native[:128]}` is not of the form `server/tool`.")
+    view = house.view(EVERYTHING)
+    exposed = view.by_native.get(native)
+    if exposed is not None:
+        return view.names[exposed], True
+    return Tool(server, name, native, b"{}"), False
+
+
+
+
+def _caller(reader: Reader, question: ExplainQuestion) -> Principal:
+    asked = question.who
+    if asked is None:
+        return reader.who
+    via = "anonymous" if asked.subject == "anonymous" else "jwt" if asked.issuer else "key"
+    return Principal(
+        subject=asked.subject, key="", tenant=reader.who.tenant, issuer=asked.issuer, roles=asked.roles,
+        groups=asked.groups, claims=asked.claims, via=via,
+    )  # fmt: skip

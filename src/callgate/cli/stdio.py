@@ -1,0 +1,52 @@
+"""`callgate stdio`: the gateway for one client over stdin and stdout."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from callgate.catalog import EVERYTHING, virtual_door
+from callgate.cli.up import start_log
+from callgate.config import Loaded, load
+from callgate.errors import NotFound, nearest
+from callgate.gateway import House, StdioFront, event_loop
+
+
+def stdio(
+    *, config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None, virtual_server: str | None = None
+) -> int:
+    """Serve one MCP client over stdin and stdout, with the same policy and audit as over HTTP.
+
+    Parameters
+    ----------
+    config: callgate.yaml, or the mcp.json of an AI client.
+    virtual_server: Serve this virtual server instead of everything.
+    """
+    loaded = load(config)
+    known = loaded.settings.virtual_servers
+    if virtual_server is not None and virtual_server not in known:
+        close = nearest(virtual_server, known)
+        hint = f"Did you mean {close}?" if close else ""
+        raise NotFound(f"There is no virtual server {virtual_server!r}.", hint=hint)
+    start_log(loaded.settings.log_level)
+    door = EVERYTHING if virtual_server is None else virtual_door(virtual_server)
+    with asyncio.Runner(loop_factory=event_loop()) as runner:
+        runner.run(_serve(loaded, door))
+    return 0
+
+
+async def _serve(loaded: Loaded, door: str) -> None:
+    house = House(loaded)
+    await house.open()
+    try:
+        token = os.environ.get("CALLGATE_TOKEN")
+        who = await house.recogniser.recognise(b"Bearer " + token.encode() if token else None)
+        await house.warmed(loaded.settings.startup_wait)
+        await StdioFront(house, who, door, (sys.stdin.buffer, sys.stdout.buffer)).serve()
+    finally:
+        await house.aclose()

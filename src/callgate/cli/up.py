@@ -1,0 +1,71 @@
+"""`callgate up`: the gateway in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from callgate.api import admin_app
+from callgate.config import Loaded, load
+from callgate.gateway import Gateway, event_loop
+
+log = logging.getLogger("callgate")
+
+
+def up(
+    *,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    host: str | None = None,
+    port: int | None = None,
+    admin_port: int | None = None,
+) -> int:
+    """Start the gateway and serve until it is stopped.
+
+    Parameters
+    ----------
+    config: callgate.yaml, or the mcp.json of an AI client.
+    host: Address to listen on, in place of the one in `listen`.
+    port: Port of the gateway listener (0 picks a free one).
+    admin_port: Port of the admin listener (0 picks a free one).
+    """
+
+    def read() -> Loaded:
+        return load(config, flags={"host": host, "port": port, "admin_port": admin_port})
+
+    loaded = read()
+    start_log(loaded.settings.log_level)
+    for note in loaded.notes:
+        log.warning("%s", note)
+    with asyncio.Runner(loop_factory=event_loop()) as runner:
+        return runner.run(_serve(loaded, read))
+
+
+async def _serve(loaded: Loaded, read: Any) -> int:
+    gateway = Gateway(loaded, read, admin_app)
+    await gateway.open()
+    try:
+        await gateway.house.warmed(loaded.settings.startup_wait)
+        print(ready_line(gateway), flush=True)
+        await gateway.serve()
+    finally:
+        await gateway.aclose()
+    return 0
+
+
+def ready_line(gateway: Gateway) -> str:
+    house = gateway.house
+    ready = sum(each.state == "ready" for each in house.statuses())
+    total = len(house.statuses())
+    return f"callgate is ready: {gateway.url} ({ready} of {total} servers, {house.catalog.tool_count} tools)"
+
+
+def start_log(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)

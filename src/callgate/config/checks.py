@@ -1,0 +1,189 @@
+"""What the types cannot say: settings that must agree with each other and with the world outside the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from callgate.errors import ConfigError, nearest
+
+from .addresses import Address, address_hint, parse_address
+from .clients import NAME
+from .document import Document, missing
+from .model import Server, Settings
+from .node import Path_
+
+# Signatures with public keys, no others: the same list that `identity` can verify.
+ALGORITHMS = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448",
+)  # fmt: skip
+_LOCAL = {"args", "env", "cwd"}
+_REMOTE = {"headers", "ca_file", "proxy"}
+
+
+def check(settings: Settings, document: Document) -> Iterator[ConfigError]:
+    """Every problem of ``settings``; ``document`` is the merged tree that they were decoded from."""
+    for name, server in settings.servers.items():
+        yield from _name(name, "servers", document)
+        yield from _server(name, server, document)
+    for name in settings.virtual_servers:
+        yield from _name(name, "virtual_servers", document)
+        yield from _globs(name, settings, document)
+    yield from _identity(settings, document)
+    yield from _listeners(settings, document)
+
+
+def _name(name: str, section: str, document: Document) -> Iterator[ConfigError]:
+    if not NAME.fullmatch(name):
+        hint = "up to 64 letters, digits, `_`, `.` and `-`, the first a letter or digit"
+        yield document.wrong(f"`{name}` cannot be the name of a server", (section, name), hint=hint, key=True)
+
+
+def _server(name: str, server: Server, document: Document) -> Iterator[ConfigError]:
+    at: Path_ = ("servers", name)
+    if server.command is None and server.url is None:
+        hint = "add `command:` (a program to start) or `url:` (a server to connect to)"
+        yield document.wrong(f"server `{name}` has neither `command` nor `url`", at, hint=hint, key=True)
+        return
+    if server.command is not None and server.url is not None:
+        hint = "keep one; for two servers make two entries"
+        yield document.wrong(f"server `{name}` has both `command` and `url`", (*at, "url"), hint=hint, key=True)
+        return
+    stdio = server.command is not None
+    if server.type is not None and (server.type == "stdio") != stdio:
+        has = "command" if stdio else "url"
+        hint = f"remove `type`, or write `{'stdio' if stdio else 'http'}`"
+        yield document.wrong(
+            f"server `{name}` has a `{has}`, so its type is not `{server.type}`", (*at, "type"), hint=hint
+        )
+    for key in sorted((_REMOTE if stdio else _LOCAL) & set(_keys(document, at))):
+        goes = "url" if stdio else "command"
+        yield document.wrong(f"`{key}` has no effect without `{goes}`", (*at, key), hint=f"remove `{key}`", key=True)
+    yield from _urls(at, server, document)
+    if server.command is not None and not server.command.strip():
+        yield document.wrong("`command` is empty", (*at, "command"), hint="name the program to start")
+    if not server.disabled:
+        yield from _exists((*at, "cwd"), server.cwd, document, folder=True)
+        yield from _exists((*at, "ca_file"), server.ca_file, document)
+
+
+def _keys(document: Document, path: Path_) -> Iterable[str]:
+    part = document.data
+    for step in path:
+        part = part[step] if isinstance(part, dict) else {}
+    return [str(key) for key in part] if isinstance(part, dict) else []
+
+
+def _urls(at: Path_, server: Server, document: Document) -> Iterator[ConfigError]:
+    for key, text in (("url", server.url), ("proxy", server.proxy)):
+        if text is not None and (why := url_fault(text)):
+            hint = "write it like `https://example.org/mcp`" if key == "url" else "write it like `http://proxy:3128`"
+            yield document.wrong(f"`{key}` {why}", (*at, key), hint=hint)
+
+
+def url_fault(text: str) -> str:
+    """What is wrong with an http(s) URL, or ``""``."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        return f"is not a URL: {error}"
+    if parts.scheme not in ("http", "https"):
+        return "must begin with `http://` or `https://`"
+    if any(sign.isspace() or ord(sign) < 32 for sign in text):
+        return "contains a space or control character"
+    return "" if host else "names no host"
+
+
+def _exists(path: Path_, value: str | None, document: Document, folder: bool = False) -> Iterator[ConfigError]:
+    """The loader has made these paths absolute."""
+    if value is None:
+        return
+    target = Path(value)
+    found = target.is_dir() if folder else target.is_file()
+    if found:
+        return
+    what = "folder" if folder else "file"
+    if target.exists():
+        yield document.wrong(f"{target} is not a {what}", path)
+    else:
+        yield missing(target, document.place(path), what)
+
+
+def _globs(name: str, settings: Settings, document: Document) -> Iterator[ConfigError]:
+    servers = list(settings.servers)
+    for at, glob in enumerate(settings.virtual_servers[name].tools):
+        path: Path_ = ("virtual_servers", name, "tools", at)
+        server, slash, tool = glob.partition("/")
+        if not slash or not server or not tool:
+            hint = f"write `{glob or '*'}/*` for all tools of a server"
+            yield document.wrong(f"`{glob}` is not of the form `server/tool`", path, hint=hint)
+        elif not any(fnmatchcase(known, server) for known in servers):
+            found = nearest(server, servers)
+            known = ", ".join(f"`{one}`" for one in servers[:8]) or "there are none"
+            hint = f"did you mean `{found}/{tool}`?" if found else f"configured servers: {known}"
+            yield document.wrong(f"no server matches `{glob}`", path, hint=hint)
+
+
+def _identity(settings: Settings, document: Document) -> Iterator[ConfigError]:
+    seen: dict[str, int] = {}
+    for at, key in enumerate(settings.identity.keys):
+        first = seen.setdefault(key.sha256.lower(), at)
+        if first != at:
+            where = document.place(("identity", "keys", first)).line
+            hint = f"it stands in line {where} already; one key names one subject"
+            yield document.wrong("the same key is given twice", ("identity", "keys", at, "sha256"), hint=hint)
+    issuers: dict[str, int] = {}
+    for at, issuer in enumerate(settings.identity.jwt):
+        path: Path_ = ("identity", "jwt", at)
+        if issuers.setdefault(issuer.issuer, at) != at:
+            hint = "put all audiences in the `audience` list of one entry"
+            yield document.wrong(f"issuer `{issuer.issuer}` is given twice", (*path, "issuer"), hint=hint)
+        for index, algorithm in enumerate(issuer.algorithms):
+            if algorithm not in ALGORITHMS:
+                hint = f"did you mean `{nearest(algorithm, ALGORITHMS)}`?" if nearest(algorithm, ALGORITHMS) else ""
+                hint = hint or "accepted: " + ", ".join(ALGORITHMS)
+                yield document.wrong(
+                    f"algorithm `{algorithm}` is not accepted", (*path, "algorithms", index), hint=hint
+                )
+        if issuer.jwks_uri is not None and (why := url_fault(issuer.jwks_uri)):
+            yield document.wrong(f"`jwks_uri` {why}", (*path, "jwks_uri"))
+        yield from _exists((*path, "jwks_file"), issuer.jwks_file, document)
+
+
+def _listeners(settings: Settings, document: Document) -> Iterator[ConfigError]:
+    found: list[Address] = []
+    for key, text in (("listen", settings.listen), ("admin_listen", settings.admin_listen)):
+        address = parse_address(text)
+        if address is None:
+            yield document.wrong(f"`{key}` is not an address: `{text}`", (key,), hint=address_hint(text))
+        else:
+            found.append(address)
+            if key == "listen":
+                yield from _open_door(address, settings, document)
+    if len(found) == 2 and found[0] == found[1] and found[0].port:
+        hint = "give the admin listener another port"
+        yield document.wrong("`listen` and `admin_listen` are the same address", ("admin_listen",), hint=hint)
+
+
+def _open_door(address: Address, settings: Settings, document: Document) -> Iterator[ConfigError]:
+    """Who may come in from other machines must be said; nobody comes in by accident."""
+    if address.loopback:
+        return
+    if settings.identity.anonymous:
+        hint = "remove it, or listen on 127.0.0.1"
+        path: Path_ = ("identity", "anonymous")
+        yield document.wrong(f"`anonymous` is not possible on {address}, which other machines reach", path, hint=hint)
+    lacking = []
+    if settings.policy is None or settings.policy == ():
+        lacking.append(("a policy", "`policy: policy.yaml`"))
+    if not settings.identity.keys and not settings.identity.jwt:
+        lacking.append(("an identity source", "`identity:` with `keys:` or `jwt:`"))
+    if lacking:
+        needs, add = (" and ".join(part) for part in zip(*lacking, strict=True))
+        hint = f"add {add}, or listen on 127.0.0.1:{address.port}"
+        yield document.wrong(
+            f"listening on {address}, which other machines reach, needs {needs}", ("listen",), hint=hint
+        )

@@ -1,0 +1,193 @@
+"""The settings: one frozen tree. Field docstrings (``Meta.description``) are the configuration reference.
+
+Sizes are bytes, durations seconds; in the file they may be written ``1MiB`` or ``30s``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from .units import BYTES, SECONDS
+
+Text = Annotated[str, Meta(min_length=1)]
+Seconds = Annotated[float, Meta(gt=0, **SECONDS)]
+Bytes = Annotated[int, Meta(gt=0, **BYTES)]
+Count = Annotated[int, Meta(gt=0)]
+
+
+def doc(text: str, **more: Any) -> Meta:
+    return Meta(description=text, **more)
+
+
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class Server(_Settings, frozen=True):
+    """One upstream server: ``command`` (a stdio child process) or ``url`` (Streamable HTTP), never both."""
+
+    command: Annotated[str | None, doc("Program to start; speaks MCP over stdin and stdout.")] = None
+    args: Annotated[tuple[str, ...], doc("Arguments of the program. No shell is involved.")] = ()
+    env: Annotated[dict[str, str], doc("Environment of the program; values may be `env:NAME` or `file:PATH`.")] = field(
+        default_factory=dict
+    )
+    cwd: Annotated[str | None, doc("Working directory of the program, relative to the configuration file.")] = None
+    url: Annotated[str | None, doc("URL of a Streamable HTTP server.")] = None
+    type: Annotated[
+        Literal["stdio", "http", "streamable-http"] | None,
+        doc("As other clients write it; must agree with `command` or `url`."),
+    ] = None
+    headers: Annotated[
+        dict[str, str], doc("Headers for every request to `url`; values may be `env:NAME` or `file:PATH`.")
+    ] = field(default_factory=dict)
+    disabled: Annotated[bool, doc("Keep the entry but do not start or list the server.")] = False
+    isolation: Annotated[
+        Literal["shared", "principal"], doc("One process or session for all callers, or one for each principal.")
+    ] = "shared"
+    protocol: Annotated[
+        Literal["auto", "modern", "legacy"], doc("Protocol era of the server; `auto` detects it once.")
+    ] = "auto"
+    connect_timeout: Annotated[Seconds, doc("Longest time for start, connection and handshake.")] = 20.0
+    call_timeout: Annotated[Seconds, doc("Longest time for one call.")] = 60.0
+    max_concurrency: Annotated[Count, doc("Calls in flight at the server at once.")] = 64
+    max_queue: Annotated[int, doc("Calls that may wait for a free place; the next one is refused.", ge=0)] = 256
+    max_message: Annotated[Bytes, doc("Largest message accepted from the server.")] = 16 * 1024 * 1024
+    idle_timeout: Annotated[
+        Seconds, doc("A principal's own process or session ends after this time without a call.")
+    ] = 300.0
+    ca_file: Annotated[str | None, doc("PEM file with the certificate authorities to trust for `url`.")] = None
+    proxy: Annotated[
+        str | None, doc("HTTP proxy for `url`; default: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment.")
+    ] = None
+
+
+class VirtualServer(_Settings, frozen=True):
+    """A named selection of tools, served at `/mcp/{name}`."""
+
+    tools: Annotated[tuple[str, ...], doc("Globs over `server/tool`.", min_length=1)]
+    description: Annotated[str, doc("Shown to clients as instructions.")] = ""
+
+
+class Key(_Settings, frozen=True):
+    """A static key. Only the SHA-256 of the key is stored."""
+
+    subject: Annotated[Text, doc("Who holds the key, such as `agent:ci`.")]
+    sha256: Annotated[str, doc("SHA-256 of the key, in hexadecimal.", pattern="^[0-9a-fA-F]{64}$")]
+    roles: Annotated[tuple[str, ...], doc("Roles of the holder.")] = ()
+    groups: Annotated[tuple[str, ...], doc("Groups of the holder.")] = ()
+
+
+class Issuer(_Settings, frozen=True):
+    """Tokens (JWT) of one identity provider."""
+
+    issuer: Annotated[Text, doc("The exact `iss` claim.")]
+    audience: Annotated[str | tuple[str, ...], doc("Accepted `aud` values.")]
+    jwks_uri: Annotated[str | None, doc("Where the signing keys are published.")] = None
+    jwks_file: Annotated[str | None, doc("The signing keys as a file, for networks without the provider.")] = None
+    algorithms: Annotated[tuple[str, ...], doc("Accepted signature algorithms.", min_length=1)] = (
+        "RS256",
+        "ES256",
+        "EdDSA",
+        "PS256",
+    )
+    subject_claim: Annotated[str, doc("Claim that names the caller.")] = "sub"
+    roles_claim: Annotated[str, doc("Claim that lists the roles; a path such as `realm_access.roles` is allowed.")] = (
+        "roles"
+    )
+    groups_claim: Annotated[str, doc("Claim that lists the groups.")] = "groups"
+    leeway: Annotated[float, doc("Tolerated clock difference.", ge=0, **SECONDS)] = 30.0
+    jwks_ttl: Annotated[Seconds, doc("How long fetched keys are used before they are fetched again.")] = 600.0
+
+
+class Identity(_Settings, frozen=True):
+    anonymous: Annotated[
+        bool | None,
+        doc(
+            "Accept callers without credentials as `anonymous`. Default: only on a loopback listener without `keys` and `jwt`. Never on another listener."
+        ),
+    ] = None
+    keys: Annotated[tuple[Key, ...], doc("Static keys for agents that have nothing better.")] = ()
+    jwt: Annotated[tuple[Issuer, ...], doc("Identity providers whose tokens are accepted.")] = ()
+
+
+class Audit(_Settings, frozen=True):
+    durability: Annotated[
+        Literal["strict", "normal"],
+        doc(
+            "`strict`: an answer leaves only after its record is on disk. `normal`: records follow within milliseconds."
+        ),
+    ] = "normal"
+    arguments: Annotated[
+        Literal["redacted", "full", "digest"],
+        doc(
+            "What is kept of a call's arguments besides their SHA-256: all but values of secret-looking names, everything, or nothing."
+        ),
+    ] = "redacted"
+    max_arguments: Annotated[Bytes, doc("Longer arguments are cut in the record (the digest covers all of them).")] = (
+        4096
+    )
+    queue: Annotated[
+        Count,
+        doc("Records that may wait for the writer. When full, `strict` refuses calls, `normal` drops and counts."),
+    ] = 50_000
+    retention_days: Annotated[Count | None, doc("Records older than this are deleted; default: never.")] = None
+
+
+class Limits(_Settings, frozen=True):
+    max_body: Annotated[Bytes, doc("Largest request body; more is answered 413.")] = 4 * 1024 * 1024
+    max_header_bytes: Annotated[Bytes, doc("Largest sum of request line and headers; more is answered 431.")] = (
+        32 * 1024
+    )
+    max_headers: Annotated[Count, doc("Most request headers; more is answered 431.")] = 100
+    max_depth: Annotated[Count, doc("Deepest nesting of JSON in a request.")] = 64
+    header_timeout: Annotated[Seconds, doc("Longest time for the headers of a request to arrive; then 408.")] = 10.0
+    body_timeout: Annotated[Seconds, doc("Longest time for the body of a request to arrive; then 408.")] = 30.0
+    idle_timeout: Annotated[Seconds, doc("A connection without a request is closed after this time.")] = 75.0
+    max_connections: Annotated[Count, doc("Open client connections; more are answered 503.")] = 4096
+    max_streams: Annotated[Count, doc("Open event streams of one principal.")] = 64
+    max_sessions: Annotated[Count, doc("Legacy sessions of one principal; the least recently used one ends first.")] = (
+        1000
+    )
+    session_ttl: Annotated[Seconds, doc("A legacy session ends after this time without a request.")] = 3600.0
+    max_calls: Annotated[Count, doc("Calls in flight of one principal.")] = 1024
+
+
+class Settings(_Settings, frozen=True):
+    """The whole of `callgate.yaml`."""
+
+    listen: Annotated[str, doc("Address of the gateway listener.")] = "127.0.0.1:8080"
+    admin_listen: Annotated[str, doc("Address of the admin listener: metrics and the admin API. Keep it private.")] = (
+        "127.0.0.1:8081"
+    )
+    data_dir: Annotated[str | None, doc("Where state is kept. Default: `callgate` in the XDG data directory.")] = None
+    servers: Annotated[dict[str, Server], doc("Upstream servers by name.")] = field(default_factory=dict)
+    virtual_servers: Annotated[dict[str, VirtualServer], doc("Named selections of tools.")] = field(
+        default_factory=dict
+    )
+    identity: Annotated[Identity, doc("Who may come in.")] = field(default_factory=Identity)
+    policy: Annotated[
+        str | tuple[str, ...] | dict[str, Any] | None, doc("A policy file, a list of files, or the policy itself.")
+    ] = None
+    audit: Annotated[Audit, doc("The record of every call.")] = field(default_factory=Audit)
+    limits: Annotated[Limits, doc("Bounds on what clients may send and hold.")] = field(default_factory=Limits)
+    allowed_hosts: Annotated[
+        tuple[str, ...], doc("Names (`host` or `host:port`) accepted in the Host header besides the listener's own.")
+    ] = ()
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        doc("Origins of web pages that may call besides the listener's own, such as `https://app.example.org`."),
+    ] = ()
+    list_page_size: Annotated[Count, doc("Tools on one page of `tools/list`.")] = 1000
+    startup_wait: Annotated[
+        float,
+        doc(
+            "How long `up` waits for servers that were never seen before, before it says that it is ready.",
+            ge=0,
+            **SECONDS,
+        ),
+    ] = 5.0
+    watch: Annotated[bool, doc("Pick up changes of the configuration and policy files while running.")] = True
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], doc("Least level written to the log.")] = "info"

@@ -1,0 +1,144 @@
+"""What the gateway listener serves besides POSTs to MCP endpoints: the legacy GET stream and DELETE, health."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from callgate import __version__
+from callgate.errors import CallgateError, ProtocolError, Unauthenticated
+from callgate.gateway.front import FrontDesk
+from callgate.gateway.gate import is_loopback
+from callgate.gateway.session import STREAM_BUFFER, Session
+from callgate.types import Principal
+
+#: An idle stream gets a comment this often (seconds).
+WARM = 15.0
+EVENT = b"event: message\ndata: %b\n\n"
+METHODS = "DELETE, GET, OPTIONS, POST"
+
+
+def gateway_app(desk: FrontDesk, admin_url: str = "") -> Starlette:
+    """The ASGI application behind the lane. Host and Origin were checked by the lane, for these requests too."""
+    pages = Pages(desk, admin_url)
+    endpoint = [
+        Route(path, pages.endpoint, methods=["GET", "DELETE", "OPTIONS", "PUT", "PATCH", "POST"])
+        for path in ("/mcp", "/mcp/{name}", "/servers/{name}/mcp")
+    ]
+    health = [Route("/healthz", pages.healthz), Route("/readyz", pages.readyz)]
+    return Starlette(routes=[*endpoint, *health], exception_handlers={404: _not_found, 500: _broken})
+
+
+class Pages:
+    """The handlers, with what they need."""
+
+    def __init__(self, desk: FrontDesk, admin_url: str) -> None:
+        self.desk = desk
+        self.house = desk.house
+        self.admin_url = admin_url
+
+    async def endpoint(self, request: Request) -> Response:
+        door = self.desk.door(request.scope["path"].encode())
+        if door is None:
+            return _error(404, "There is no such endpoint.")
+        if request.method == "OPTIONS":
+            return self._preflight(request)
+        if request.method not in ("GET", "DELETE"):
+            return _error(405, "Use POST.", {"allow": METHODS})
+        try:
+            who = await self.desk.recognise(dict(request.scope["headers"]))
+            session = self._session(request, who, door)
+            if request.method == "DELETE":
+                self.house.sessions.end(session)
+                return Response(status_code=204)
+            return self._stream(request, session, who)
+        except Unauthenticated as error:
+            return _error(401, error.message, {"www-authenticate": 'Bearer realm="callgate"'})
+        except CallgateError as error:
+            return _error(getattr(error, "http_status", 400), f"{error.message} {error.hint}".strip())
+
+    def _session(self, request: Request, who: Principal, door: str) -> Session:
+        id = request.headers.get("mcp-session-id")
+        if id is None:
+            raise ProtocolError("GET and DELETE need a session of the legacy era.", status=405)
+        return self.house.sessions.find(id.encode("latin-1"), who, door)
+
+    def _stream(self, request: Request, session: Session, who: Principal) -> Response:
+        if "text/event-stream" not in request.headers.get("accept", ""):
+            return _error(406, "Accept must list text/event-stream.")
+        if self.house.streams_of(who) >= self.house.settings.limits.max_streams:
+            return _error(429, "Too many open streams for this caller.")
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(STREAM_BUFFER)
+        session.streams.add(queue)
+        headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "mcp-session-id": session.id}
+        return StreamingResponse(_events(session, queue), media_type="text/event-stream", headers=headers)
+
+    def _preflight(self, request: Request) -> Response:
+        """Tell a page of an allowed Origin what it may send (the lane refused every other Origin already)."""
+        headers = {"allow": METHODS}
+        if origin := request.headers.get("origin"):
+            headers |= {
+                "access-control-allow-origin": origin,
+                "access-control-allow-methods": METHODS,
+                "access-control-allow-headers": request.headers.get("access-control-request-headers", ""),
+                "access-control-max-age": "600",
+                "vary": "origin",
+            }
+        return Response(status_code=204, headers=headers)
+
+    async def healthz(self, request: Request) -> Response:
+        """The process lives. A caller on this machine is told where the admin listener is."""
+        answer: dict[str, Any] = {"status": "ok", "version": __version__}
+        if request.client is not None and is_loopback(request.client.host) and self.admin_url:
+            answer["admin"] = self.admin_url
+            answer["operator_token_file"] = str(self.house.loaded.data_dir / "operator.token")
+        return JSONResponse(answer)
+
+    async def readyz(self, request: Request) -> Response:
+        """Ready to serve. The details name servers that are down, and a configuration file that was not taken over."""
+        servers = {each.name: {"state": each.state, "reason": each.reason} for each in self.house.statuses()}
+        journal = self.house.journal
+        problems = {"configuration": self.house.trouble, "audit": journal.error}
+        ready = not (self.house.strict and (journal.full or journal.error))
+        answer = {"ready": ready, "problems": {key: text for key, text in problems.items() if text}, "servers": servers}
+        return JSONResponse(answer, status_code=200 if ready else 503)
+
+
+async def _events(session: Session, queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+    try:
+        yield b":\n\n"
+        while True:
+            try:
+                message = await asyncio.wait_for(queue.get(), WARM)
+            except TimeoutError:
+                yield b":\n\n"
+                continue
+            if message is None:
+                return
+            yield EVENT % message
+    finally:
+        session.streams.discard(queue)
+
+
+def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(
+        {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": message}},
+        status_code=status,
+        headers=headers,
+    )
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return _error(
+        404, "There is nothing here. MCP endpoints are /mcp, /mcp/{virtual_server} and /servers/{server}/mcp."
+    )
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    return _error(500, "Internal error.")

@@ -1,0 +1,82 @@
+"""What a door says of itself: ``server/discover`` (modern) and ``initialize`` (legacy). Neither waits for a server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from callgate import __version__
+from callgate.catalog import View
+from callgate.errors import ProtocolError
+from callgate.gateway.ladder import LEGACY_VERSIONS, MODERN_VERSIONS, PREFIX
+from callgate.gateway.session import Session, Transport
+from callgate.gateway.wire import INVALID_PARAMS, encode
+from callgate.types import Front, Principal
+
+if TYPE_CHECKING:
+    from callgate.gateway.house import House
+
+#: Instructions of all servers together are cut at this many characters.
+INSTRUCTIONS_LIMIT = 8192
+
+
+def discover(house: House, view: View, who: Principal, front: Front) -> bytes:
+    """The ``server/discover`` result: capabilities that callgate itself can keep, for every server behind the door."""
+    result: dict[str, Any] = {
+        "supportedVersions": list(MODERN_VERSIONS),
+        "capabilities": _capabilities(house, view, modern=True),
+        "resultType": "complete",
+        "ttlMs": 0,
+        "cacheScope": "private",
+        "_meta": {PREFIX + "serverInfo": _info(house, view)},
+    }
+    return encode(_instructed(result, house, view, who, front))
+
+
+def initialize(
+    house: House, view: View, who: Principal, params: dict[str, Any], transport: Transport
+) -> tuple[Session, bytes]:
+    """Open a session and give the ``initialize`` result; an unknown version is answered with the newest legacy one."""
+    asked, capabilities = params.get("protocolVersion"), params.get("capabilities", {})
+    if not isinstance(asked, str) or not isinstance(capabilities, dict):
+        raise ProtocolError(
+            "initialize needs `protocolVersion` (a string) and `capabilities` (an object).", INVALID_PARAMS
+        )
+    version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[-1]
+    session = house.sessions.open(who, view.door, version, capabilities, transport)
+    result: dict[str, Any] = {
+        "protocolVersion": version,
+        "capabilities": _capabilities(house, view, modern=False),
+        "serverInfo": _info(house, view),
+    }
+    return session, encode(_instructed(result, house, view, who, session.front))
+
+
+def _capabilities(house: House, view: View, *, modern: bool) -> dict[str, Any]:
+    """Tools always. Logging where a server behind the door logs, or has not yet said whether it does."""
+    listings = [house.catalog.parts[name].listing for name in view.servers if name in house.catalog.parts]
+    logs = len(listings) < len(view.servers) or any("logging" in each.capabilities for each in listings)
+    tools = {} if modern else {"listChanged": True}
+    return {"tools": tools, **({"logging": {}} if logs else {})}
+
+
+def _info(house: House, view: View) -> dict[str, Any]:
+    kind, _, name = view.door.partition(":")
+    if kind == "server" and name in house.catalog.parts:
+        own = house.catalog.parts[name].listing.server_info
+        if isinstance(own.get("name"), str) and isinstance(own.get("version"), str):
+            return dict(own)
+    return {"name": f"callgate/{name}" if name else "callgate", "version": __version__}
+
+
+def _instructed(result: dict[str, Any], house: House, view: View, who: Principal, front: Front) -> dict[str, Any]:
+    """Add the instructions of the servers of which the caller may see at least one tool."""
+    visible = {tool.server for tool in house.policy.visible(who, view.tools, front)}
+    parts = [view.description] if view.description else []
+    for name in view.servers:
+        part = house.catalog.parts.get(name)
+        if name in visible and part is not None and part.listing.instructions:
+            text = part.listing.instructions
+            parts.append(text if view.door.startswith("server:") else f"[{name}] {text}")
+    if parts:
+        result["instructions"] = "\n\n".join(parts)[:INSTRUCTIONS_LIMIT]
+    return result

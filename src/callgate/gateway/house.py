@@ -1,0 +1,268 @@
+"""The house: all rooms of one gateway, built from the settings, and rebuilt in place when they change."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import time
+from typing import Any
+
+import msgspec
+
+from callgate import __version__
+from callgate.audit import Journal
+from callgate.catalog import Catalog, View
+from callgate.config import Loaded, Server
+from callgate.egress import HttpPool
+from callgate.errors import ConfigError, NotFound, Overloaded, Unauthenticated, nearest
+from callgate.gateway.account import stranger
+from callgate.gateway.listing import Cursors, Pages
+from callgate.gateway.pipeline import Asked
+from callgate.gateway.session import Sessions
+from callgate.gateway.wire import notification
+from callgate.identity import Recogniser
+from callgate.policy import Policy, load_policy, open_policy
+from callgate.store import Database, Listings, SqliteAudit, open_database, secret_key
+from callgate.telemetry import Metrics
+from callgate.types import Listing, Principal, ServerStatus, Tool
+from callgate.upstream import Upstreams
+
+log = logging.getLogger("callgate")
+
+#: How long a server may be down before its tools leave the lists.
+WITHDRAW_AFTER = 10.0
+SWEEP_EVERY = 30.0
+#: Refused credentials that are written to the audit log in one second.
+STRANGERS = 20
+#: Settings that a running gateway cannot take over.
+FIXED = (
+    "listen", "admin_listen", "data_dir", "audit", "limits", "startup_wait", "watch", "log_level", "list_page_size",
+    "allowed_hosts", "allowed_origins",
+)  # fmt: skip
+
+
+class House:
+    """Everything that a call meets, as one object. ``open`` it, and ``aclose`` it at the end."""
+
+    def __init__(self, loaded: Loaded, *, loopback: bool = True) -> None:
+        self.loaded = loaded
+        self.settings = loaded.settings
+        self.loopback = loopback
+        self.trouble = ""
+        self.strict = self.settings.audit.durability == "strict"
+        self.database: Database = open_database(loaded.data_dir)
+        self.audit = SqliteAudit(self.database, "FULL" if self.strict else "NORMAL")
+        self.listings = Listings(self.database)
+        self.journal = Journal(self.audit, self.settings.audit)
+        self.metrics = Metrics()
+        self.refusals = self.metrics.counter(
+            "callgate_refused_requests_total", "Requests refused at the door.", ("status",)
+        )
+        self.policy: Policy = _policy(loaded)
+        self.catalog = Catalog(self._catalog_changed)
+        self.pages = Pages()
+        self.cursors = Cursors(lambda: secret_key(loaded.data_dir, "cursors"))
+        self.sessions = Sessions(lambda: secret_key(loaded.data_dir, "sessions"), self.settings.limits)
+        self.egress = HttpPool()
+        self.recogniser = self._recogniser()
+        self.upstreams = Upstreams(
+            on_listing=self._listed,
+            on_status=self._status,
+            state_dir=loaded.data_dir,
+            resolve_secret=secret,
+            client_info={"name": "callgate", "version": __version__},
+        )
+        self._places: dict[str, int] = {}
+        self._withdrawals: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._strangers = (0, 0)
+
+    async def open(self) -> None:
+        """Start the rooms. Servers start in the background; nothing here waits for one."""
+        self.journal.start()
+        self._gauges()
+        self.catalog.configure(self.settings.servers, self.settings.virtual_servers)
+        known = await asyncio.to_thread(self.listings.load_all)
+        servers = self.settings.servers
+        same = [each.listing for each in known if config_digest(servers.get(each.listing.server)) == each.config_digest]
+        self.catalog.restore({each.server: each for each in same})
+        await self.upstreams.apply(self.settings.servers, self.loaded.base)
+        self._tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for timer in self._withdrawals.values():
+            timer.cancel()
+        self.sessions.aclose()
+        await self.catalog.aclose()
+        await self.upstreams.aclose()
+        await self.recogniser.aclose()
+        await self.egress.aclose()
+        await self.journal.aclose()
+        await asyncio.to_thread(self.audit.close)
+
+    async def warmed(self, timeout: float) -> None:
+        """Wait until every server has been listed once or has failed, at most ``timeout`` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                waiting = [self.upstreams.settled(name, timeout) for name in self.catalog.unlisted()]
+                await asyncio.gather(*waiting)
+                await self.catalog.idle()
+
+    async def reload(self, loaded: Loaded) -> None:
+        """Take over new settings; raises ``ConfigError`` and keeps everything as it was when they do not hold."""
+        policy = await asyncio.to_thread(_policy, loaded)
+        old, new = self.settings, loaded.settings
+        fixed = [key for key in FIXED if getattr(old, key) != getattr(new, key)]
+        if fixed:
+            log.warning("changed, but only taken over at the next start: %s", ", ".join(fixed))
+        self.loaded = loaded
+        self.settings = msgspec.structs.replace(new, **{key: getattr(old, key) for key in FIXED})
+        self.policy = policy
+        self.pages.clear()
+        if old.identity != new.identity:
+            before, after = self.recogniser, await asyncio.to_thread(self._recogniser)
+            after.inherit(before)
+            self.recogniser = after
+            await before.aclose()
+        self.catalog.configure(self.settings.servers, self.settings.virtual_servers)
+        await self.upstreams.apply(self.settings.servers, loaded.base)
+        log.info("configuration taken over (policy %s, %d servers)", policy.version, len(new.servers))
+
+    def view(self, door: str) -> View:
+        view = self.catalog.view(door)
+        if view is None:
+            raise NotFound(f"There is no endpoint {door.partition(':')[2]!r} any more.")
+        return view
+
+    def known(self, asked: Asked) -> Tool | None:
+        """The tool behind a name, if a server has listed it."""
+        return self.view(asked.front.door).names.get(asked.name)
+
+    async def resolve(self, asked: Asked) -> Tool:
+        """The tool behind a name that nobody has listed yet: its server, if still starting, is waited for."""
+        door = asked.front.door
+        server = self.catalog.server_of(door, asked.name)
+        if server is not None and server in self.catalog.unlisted():
+            await self.upstreams.settled(server, self.settings.servers[server].connect_timeout)
+            await self.catalog.idle()
+        tool = self.known(asked)
+        if tool is None:
+            raise self._unknown(asked)
+        return tool
+
+    def _unknown(self, asked: Asked) -> NotFound:
+        view = self.view(asked.front.door)
+        visible = self.policy.visible(asked.principal, view.tools, asked.front)
+        close = nearest(asked.name, [view.by_native[tool.native] for tool in visible])
+        return NotFound(f"Unknown tool: {asked.name[:128]}.", hint=f"Did you mean {close}?" if close else "")
+
+    def take_place(self, who: Principal) -> None:
+        """Take one of the principal's ``limits.max_calls`` places for calls in flight; raises ``Overloaded``."""
+        taken = self._places.get(who.key, 0)
+        if taken >= self.settings.limits.max_calls:
+            raise Overloaded("Too many calls in flight for this caller.", hint="Wait for some to finish.")
+        self._places[who.key] = taken + 1
+
+    def give_place_back(self, who: Principal) -> None:
+        left = self._places[who.key] - 1
+        if left:
+            self._places[who.key] = left
+        else:
+            del self._places[who.key]
+
+    def streams_of(self, who: Principal) -> int:
+        return self.sessions.streams_of(who.key)
+
+    def note_stranger(self, error: Unauthenticated, door: str) -> None:
+        """Record a refused credential; a flood of them is counted, not written (``STRANGERS`` a second are)."""
+        self.refusals.add("401")
+        second = int(time.monotonic())
+        if second != self._strangers[0]:
+            self._strangers = (second, 0)
+        if self._strangers[1] < STRANGERS and not self.journal.full:
+            self._strangers = (second, self._strangers[1] + 1)
+            self.journal.put(stranger(error, door))
+
+    def statuses(self) -> tuple[ServerStatus, ...]:
+        return self.upstreams.statuses()
+
+    def _recogniser(self) -> Recogniser:
+        async def fetch(url: str) -> bytes:
+            return await self.egress.fetch(url)
+
+        return Recogniser(self.settings.identity, loopback=self.loopback, fetch=fetch, base=self.loaded.base)
+
+    def _listed(self, listing: Listing) -> None:
+        self._keep(listing.server)
+        self.catalog.arrived(listing)
+        server = self.settings.servers.get(listing.server)
+        if server is not None and server.isolation == "shared":
+            self._own(asyncio.ensure_future(asyncio.to_thread(self.listings.save, listing, config_digest(server))))
+
+    def _status(self, status: ServerStatus) -> None:
+        name = status.name
+        if status.state == "failed" and name not in self._withdrawals:
+            log.warning("server %s failed: %s", name, status.reason)
+            loop = asyncio.get_running_loop()
+            self._withdrawals[name] = loop.call_later(WITHDRAW_AFTER, self.catalog.withdraw, name)
+        elif status.state == "ready":
+            self._keep(name)
+
+    def _keep(self, server: str) -> None:
+        timer = self._withdrawals.pop(server, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _catalog_changed(self) -> None:
+        self.pages.clear()
+        self.sessions.push(notification("notifications/tools/list_changed"))
+
+    def _own(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.append(task)  # type: ignore[arg-type]
+        task.add_done_callback(self._tasks.remove)  # type: ignore[arg-type]
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_EVERY)
+            self.sessions.sweep()
+
+    def _gauges(self) -> None:
+        self.metrics.gauge("callgate_sessions", "Open legacy sessions.", lambda: len(self.sessions))
+        self.metrics.gauge("callgate_tools", "Tools on the endpoint of everything.", lambda: self.catalog.tool_count)
+        self.metrics.gauge("callgate_calls_in_flight", "Calls in flight.", lambda: sum(self._places.values()))
+        self.metrics.total("callgate_audit_dropped_total", "Audit records dropped.", lambda: self.journal.dropped)
+        self.metrics.gauge("callgate_audit_waiting", "Audit records not yet written.", lambda: self.journal.waiting)
+
+
+def config_digest(server: Server | None) -> str:
+    """Names a server's settings: what it listed under other settings says nothing about it now."""
+    return "" if server is None else hashlib.sha256(msgspec.json.encode(server, order="sorted")).hexdigest()[:16]
+
+
+def _policy(loaded: Loaded) -> Policy:
+    if not loaded.policy:
+        return open_policy()
+    policy = load_policy(loaded.policy)
+    failed = [each for each in policy.run_tests() if not each.passed]
+    if failed:
+        raise ConfigError(
+            f"The policy's own tests fail: {failed[0].name} expects {failed[0].expected}, got {failed[0].got}.",
+            hint="Run `callgate policy test` for all of them.",
+            place=failed[0].place,
+        )
+    return policy
+
+
+def secret(name: str) -> str:
+    """A `secret:NAME` reference: the environment variable ``CALLGATE_SECRET_NAME`` until there is a secret store."""
+    variable = "CALLGATE_SECRET_" + "".join(c if c.isalnum() else "_" for c in name).upper()
+    value = os.environ.get(variable)
+    if value is None:
+        raise ConfigError(f"The secret {name!r} is not set.", hint=f"Set the environment variable {variable}.")
+    return value

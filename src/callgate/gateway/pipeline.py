@@ -1,0 +1,66 @@
+"""The life of one call. Read this page first.
+
+``answer`` is the way of a call through the house, one stage a line; there is no other way to a server. The
+caller was recognised when the message came in (``front.py``, ``stdio.py``), so an ``Asked`` always has its
+principal. ``account.py`` wraps the way once: whatever happens, one audit record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from callgate.gateway.ladder import check_parameters
+from callgate.policy import settle
+from callgate.types import Answer, Call, Front, Principal, Tool, Verdict
+
+if TYPE_CHECKING:
+    from callgate.gateway.house import House
+
+Emit = Callable[[bytes], None]
+UNJUDGED = Verdict("deny")
+
+
+class Asked(msgspec.Struct):
+    """A call as the client asked for it, and what became known of it on its way (for the record).
+
+    ``headers`` are those to be compared with the arguments (``None``: nothing to compare); ``sent`` is
+    ``time.perf_counter_ns()`` when the call left the house, 0 when it did not.
+    """
+
+    id: int
+    principal: Principal
+    front: Front
+    name: str
+    arguments: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    received: int
+    size: int
+    trace_id: str
+    headers: Mapping[bytes, bytes] | None = None
+    tool: Tool | None = None
+    verdict: Verdict = UNJUDGED
+    sent: int = 0
+
+
+async def answer(asked: Asked, house: House, emit: Emit | None) -> Answer:
+    """From a name to the server's answer."""
+    tool = house.known(asked) or await house.resolve(asked)  # exposed name → tool of a server
+    asked.tool = tool
+    if tool.header_arguments and asked.headers is not None:
+        check_parameters(tool, asked.arguments, asked.headers)  # headers say what the body says
+    call = _call(asked, tool)
+    asked.verdict = verdict = house.policy.decide(call)  # allow / deny / ask, and the rule that said so
+    permitted = settle(call, verdict)  # → Permitted, or Denied / AwaitingApproval
+    asked.sent = time.perf_counter_ns()
+    return await house.upstreams.send(permitted, emit)  # the only line that leaves the house
+
+
+def _call(asked: Asked, tool: Tool) -> Call:
+    return Call(
+        asked.id, asked.principal, tool, asked.arguments, asked.front, asked.received, asked.meta, asked.trace_id, "",
+        asked.size,
+    )  # fmt: skip

@@ -1,0 +1,137 @@
+"""A running gateway: the house behind its listeners, reloading, and the way out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from starlette.types import ASGIApp
+
+from callgate.config import Loaded, changes, render
+from callgate.errors import ConfigError
+from callgate.gateway.app import gateway_app
+from callgate.gateway.front import FrontDesk
+from callgate.gateway.gate import Names, is_loopback
+from callgate.gateway.house import House
+from callgate.gateway.listen import Listener, bind, split_address
+
+log = logging.getLogger("callgate")
+
+Reload = Callable[[], Loaded]
+AdminApp = Callable[[House], ASGIApp]
+
+
+class Gateway:
+    """The gateway and its two listeners.
+
+    ``reload`` reads the configuration again, ``admin_app`` makes the application of the admin listener.
+    """
+
+    def __init__(self, loaded: Loaded, reload: Reload, admin_app: AdminApp) -> None:
+        host, _ = split_address(loaded.settings.listen)
+        self._sockets = bind_both(loaded)
+        self.house = House(loaded, loopback=is_loopback(host))
+        self._reload = reload
+        self._stopped = asyncio.Event()
+        names = Names(
+            host, self._sockets[0].getsockname()[1], loaded.settings.allowed_hosts, loaded.settings.allowed_origins
+        )
+        self._desk = FrontDesk(self.house, names)
+        self.admin_url = url_of(self._sockets[1])
+        self.url = url_of(self._sockets[0]) + "/mcp"
+        self._front = Listener(self._sockets[0], gateway_app(self._desk, self.admin_url), self._desk)
+        self._admin = Listener(self._sockets[1], admin_app(self.house))
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        await self.house.open()
+        await self._front.open()
+        await self._admin.open()
+        loop = asyncio.get_running_loop()
+        for name in ("SIGINT", "SIGTERM"):
+            _on_signal(loop, name, self.stop)
+        _on_signal(loop, "SIGHUP", self._hang_up)
+        if self.house.settings.watch:
+            self._tasks.append(loop.create_task(self._watch(), name="watch"))
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def serve(self) -> None:
+        """Serve until ``stop``; no deadline, it is what the process is for."""
+        await self._stopped.wait()
+
+    async def aclose(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(self._front.aclose(), self._admin.aclose())
+        await self.house.aclose()
+
+    async def reload(self) -> None:
+        """Read the configuration again. A mistake in it changes nothing, and is told in the log and at /readyz."""
+        try:
+            loaded = await asyncio.to_thread(self._reload)
+            await self.house.reload(loaded)
+            self.house.trouble = ""
+        except ConfigError as error:
+            self.house.trouble = render(error)
+            log.error("the configuration was not taken over, the old one stays:\n%s", self.house.trouble)
+        except Exception:
+            self.house.trouble = "internal error, see the log"
+            log.exception("the configuration was not taken over, the old one stays")
+
+    def _hang_up(self) -> None:
+        self._tasks.append(asyncio.get_running_loop().create_task(self.reload(), name="reload"))
+
+    async def _watch(self) -> None:
+        async with contextlib.aclosing(changes(self._files)) as bursts:
+            async for _ in bursts:
+                await self.reload()
+
+    def _files(self) -> tuple[Path, ...]:
+        return self.house.loaded.files
+
+
+def bind_both(loaded: Loaded) -> tuple[socket.socket, socket.socket]:
+    front = bind(loaded.settings.listen, "listen")
+    try:
+        return front, bind(loaded.settings.admin_listen, "admin_listen")
+    except ConfigError:
+        front.close()
+        raise
+
+
+def url_of(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - listened on, but nothing to connect to
+        host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _on_signal(loop: asyncio.AbstractEventLoop, name: str, act: Callable[[], None]) -> None:
+    number = getattr(signal, name, None)
+    if number is None:
+        return
+    try:
+        loop.add_signal_handler(number, act)
+    except NotImplementedError:  # Windows
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(act))
+
+
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where there is one."""
+    if os.name != "nt":
+        try:
+            import uvloop
+
+            return uvloop.new_event_loop
+        except ImportError:
+            pass
+    return asyncio.new_event_loop

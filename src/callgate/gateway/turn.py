@@ -1,0 +1,165 @@
+"""One POST on an MCP endpoint: gathers the body, has it answered, writes the response.
+
+The response is one JSON object, or, from the first notification on, an event stream that ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from callgate.gateway.dispatch import Reply
+
+if TYPE_CHECKING:
+    from callgate.gateway.lane import Lane
+
+STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
+JSON_OK = STATUS_LINES[200] + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+STREAM_OK = (
+    STATUS_LINES[200] + b"content-type: text/event-stream\r\ncache-control: no-cache, no-transform\r\n"
+    b"x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n"
+)
+EVENT = b"event: message\ndata: %b\n\n"
+#: A reader this far behind loses progress and log messages, never the answer.
+BEHIND = 1024 * 1024
+#: An open event stream gets a comment this often (seconds), against idle timeouts on the way (rule HTTP-7).
+WARM = 15.0
+
+
+class Turn:
+    """A request and its response on one connection. Looks to uvicorn like one of its own request cycles."""
+
+    def __init__(self, lane: Lane, door: str, headers: Mapping[bytes, bytes], keep_alive: bool) -> None:
+        self.lane = lane
+        self.door = door
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.received = 0
+        self.response_complete = False
+        self.disconnected = False
+        self.message_event = NEVER
+        self.streaming = False
+        self.survives = False
+        self.session = b""
+        self.task: asyncio.Task[None] | None = None
+        self._written = 0.0
+        self._body: list[bytes] = []
+        self._size = 0
+        self._started = self._complete = False
+
+    def start(self) -> None:
+        """It is this request's turn to be answered."""
+        self._started = True
+        if self._complete:
+            self._serve()
+        elif self.headers.get(b"expect", b"").lower() == b"100-continue":
+            self.lane.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def add(self, chunk: bytes) -> bool:
+        self._size += len(chunk)
+        self._body.append(chunk)
+        return self._size <= self.lane.desk.limits.max_body
+
+    def completed(self) -> None:
+        self._complete = True
+        if self._started:
+            self._serve()
+
+    def _serve(self) -> None:
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        lane = self.lane
+        self.task = task = lane.loop.create_task(lane.desk.serve(self, body))
+        lane.tasks.add(task)
+        task.add_done_callback(lane.tasks.discard)
+
+    def lost(self) -> None:
+        """The client is gone. In the modern era that cancels the request; in the legacy era it does not (HTTP-14)."""
+        self.disconnected = True
+        if self.task is not None and not self.survives:
+            self.task.cancel()
+
+    # Writing
+
+    def emit(self, message: bytes) -> None:
+        """Send a notification before the answer; the response becomes an event stream."""
+        if self.disconnected or self.response_complete:
+            return
+        transport = self.lane.transport
+        if self.lane.flow.write_paused and transport.get_write_buffer_size() > BEHIND:
+            return
+        if not self.streaming:
+            self.open_stream()
+        self._event(message)
+
+    def open_stream(self) -> None:
+        self.streaming = True
+        session = b"mcp-session-id: %b\r\n" % self.session if self.session else b""
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        self.lane.transport.write(STREAM_OK + session + close + b"\r\n")
+
+    def _event(self, message: bytes) -> None:
+        event = EVENT % message
+        self.lane.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
+        self._written = self.lane.loop.time()
+
+    def keep_warm(self, now: float) -> None:
+        if self.streaming and not self.response_complete and now - self._written > WARM:
+            self._written = now
+            self.lane.transport.write(b"3\r\n:\n\n\r\n")
+
+    def finish(self, reply: Reply) -> None:
+        """Write the answer and give the connection to the next request."""
+        if self.disconnected or self.response_complete:
+            return
+        if self.streaming:
+            self._event(_one_line(reply.body))
+            self.lane.transport.write(b"0\r\n\r\n")
+        else:
+            self.lane.transport.write(self._plain(reply))
+        self._done()
+
+    def answer(self, status: int, body: bytes = b"", headers: bytes = b"", kind: bytes = b"application/json") -> None:
+        """Write a response that is not a reply to a message (401, 415 …)."""
+        if self.disconnected or self.response_complete:
+            return
+        content = b"content-type: %b\r\n" % kind if body else b""
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        head = b"%b%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINES[status], content, headers, close, len(body))
+        self.lane.transport.write(head + body)
+        self._done()
+
+    def _plain(self, reply: Reply) -> bytes:
+        body = reply.body
+        if reply.status == 200 and self.keep_alive and not reply.session and not reply.call and body:
+            return JSON_OK % (len(body), body)
+        extra = b"callgate-call-id: %b\r\n" % reply.call.encode() if reply.call else b""
+        if reply.session:
+            extra += b"mcp-session-id: %b\r\n" % reply.session.encode()
+        if not self.keep_alive:
+            extra += b"connection: close\r\n"
+        if body:
+            extra += b"content-type: application/json\r\n"
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (STATUS_LINES[reply.status], extra, len(body), body)
+
+    def _done(self) -> None:
+        self.response_complete = True
+        if not self.keep_alive:
+            self.lane.transport.close()
+        self.lane.on_response_complete()
+
+
+class _Never:
+    """uvicorn sets this event when a connection is lost; a turn has nobody waiting for it."""
+
+    def set(self) -> None:
+        pass
+
+
+NEVER = _Never()
+
+
+def _one_line(body: bytes) -> bytes:
+    return body.replace(b"\n", b" ").replace(b"\r", b" ") if b"\n" in body or b"\r" in body else body

@@ -1,0 +1,147 @@
+"""From an ``Authorization`` header to a principal."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callgate.config import Identity
+from callgate.types import Principal
+
+from .cache import Accepted, Refusals
+from .keys import anonymous, holders, principal_key
+from .operator import OPERATOR_PREFIX
+from .refusal import Refused
+
+if TYPE_CHECKING:
+    from .tokens import Tokens
+
+log = logging.getLogger("callgate.identity")
+
+MOST_BYTES = 16 * 1024
+_SCHEME = b"bearer "
+_OPERATOR = OPERATOR_PREFIX.encode()
+
+
+class Recogniser:
+    """Says who asks, on every request anew (rule RS-9).
+
+    ``loopback`` says that only this machine can reach the listener; elsewhere nobody is anonymous.
+    ``fetch`` brings the bytes behind a URL, ``clock`` seconds since the epoch; ``base`` is the folder that
+    ``jwks_file`` is relative to. ``anonymous`` is the principal of callers without credentials, or ``None``.
+    Raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        loopback: bool,
+        fetch: Callable[[str], Awaitable[bytes]],
+        clock: Callable[[], float] = time.time,
+        base: Path | None = None,
+    ) -> None:
+        self.anonymous: Principal | None = anonymous() if _admits_anonymous(identity, loopback) else None
+        self._clock = clock
+        self._holders = holders(identity.keys)
+        self._accepted = Accepted()
+        self._refusals = Refusals()
+        self._tokens: Tokens | None = None
+        if identity.jwt:
+            from .tokens import Tokens  # brings cryptography: 50 ms that nobody without issuers waits for
+
+            self._tokens = Tokens(identity.jwt, fetch, clock, base or Path())
+
+    def known(self, authorization: bytes | None) -> Principal | None:
+        """The principal if no work is needed to say so; ``None`` means: ask ``recognise``.
+
+        One hash, one lookup, one comparison: this runs on every call.
+        """
+        if authorization is None:
+            return self.anonymous
+        if authorization[:7].lower() != _SCHEME:
+            return None
+        credential = authorization[7:].strip(b" ")
+        digest = hashlib.sha256(credential).digest()
+        holder = self._holders.get(digest)
+        if holder is not None:
+            # An operator's token is for the admin listener, even if somebody put its hash among the keys.
+            return None if credential.startswith(_OPERATOR) else holder
+        return self._accepted.get(digest, self._clock())
+
+    async def recognise(self, authorization: bytes | None) -> Principal:
+        """The principal. Raises Refused (an Unauthenticated), also when a header does not hold where none is needed."""
+        principal = self.known(authorization)
+        if principal is not None:
+            return principal
+        try:
+            if authorization is None:
+                raise Refused("missing", "no Authorization header")
+            return await self._examine(read_credential(authorization))
+        except Refused as refused:
+            log.debug("refused (%s): %s", refused.kind, refused.reason)
+            raise
+
+    async def _examine(self, credential: bytes) -> Principal:
+        if self._tokens is None or credential.count(b".") != 2:
+            raise Refused("unknown key", "no configured key has this hash")
+        digest = hashlib.sha256(credential).digest()
+        before = self._refusals.get(digest, self._clock())
+        if before is not None:
+            raise before
+        try:
+            verified = await self._tokens.verify(credential)
+            self._accepted.put(digest, verified, self._clock())
+        except Refused as refused:
+            self._refusals.put(digest, refused, self._clock())
+            raise
+        return verified.principal
+
+    def start(self) -> None:
+        """Begin to fetch the keys of all issuers, so that the first token does not wait. Needs a running loop."""
+        if self._tokens is not None:
+            self._tokens.start()
+
+    def inherit(self, previous: Recogniser) -> None:
+        """Take over issuers' last good keys and revocations from the recogniser that this one replaces."""
+        self._accepted.adopt_revocations(previous._accepted)
+        if self._tokens is not None and previous._tokens is not None:
+            self._tokens.inherit(previous._tokens)
+
+    def revoke(self, issuer: str, subject: str) -> None:
+        """Refuse, from now on, all tokens that were issued to ``subject`` until now (rule TOK-2).
+
+        Kept in memory: tokens that outlive the process are revoked at their issuer.
+        """
+        self._accepted.revoke(principal_key(issuer, subject), self._clock())
+
+    async def aclose(self) -> None:
+        if self._tokens is not None:
+            await self._tokens.aclose()
+
+
+def _admits_anonymous(identity: Identity, loopback: bool) -> bool:
+    if not loopback:
+        return False
+    if identity.anonymous is None:
+        return not identity.keys and not identity.jwt
+    return identity.anonymous
+
+
+def read_credential(authorization: bytes) -> bytes:
+    """The credential of a ``Bearer`` header (RFC 6750, section 2.1), bounded before anything reads it."""
+    if len(authorization) > MOST_BYTES + len(_SCHEME):
+        raise Refused("not accepted", f"longer than {MOST_BYTES} bytes")
+    if authorization[:7].lower() != _SCHEME:
+        raise Refused("not accepted", "the scheme is not Bearer")
+    credential = authorization[7:].strip(b" ")
+    # A space inside also means: two headers that something joined into one.
+    if not credential or not all(0x21 <= byte <= 0x7E for byte in credential):
+        raise Refused("not accepted", "empty, or with characters that no credential has")
+    if credential.startswith(_OPERATOR):
+        raise Refused("not accepted", "the operator's token is for the admin listener only")
+    return credential

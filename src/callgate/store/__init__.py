@@ -1,0 +1,21 @@
+"""The store: where state is kept. One SQLite file and a few key files in ``data_dir``."""
+
+from __future__ import annotations
+
+from callgate.store.audit import SqliteAudit
+from callgate.store.keys import secret_key
+from callgate.store.listings import KnownListing, Listings, ListingStore
+from callgate.store.rows import AuditFilters, AuditRow
+from callgate.store.sqlite import Database, open_database
+
+__all__ = [
+    "AuditFilters",
+    "AuditRow",
+    "Database",
+    "KnownListing",
+    "ListingStore",
+    "Listings",
+    "SqliteAudit",
+    "open_database",
+    "secret_key",
+]

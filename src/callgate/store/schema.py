@@ -1,0 +1,39 @@
+"""The schema of a fresh SQLite database, frozen, so that the first start need not import Alembic.
+
+A test proves that ``CREATE`` makes exactly what the migrations make. A new migration therefore changes three
+places: ``tables.py``, ``migrations/versions/`` and this one.
+"""
+
+from __future__ import annotations
+
+REVISIONS = ("0001",)
+"""Every revision this code knows, oldest first."""
+
+HEAD = REVISIONS[-1]
+
+CREATE = """
+CREATE TABLE alembic_version (
+    version_num VARCHAR(32) NOT NULL,
+    CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+CREATE TABLE audit (
+    seq INTEGER NOT NULL,
+    id BIGINT NOT NULL,
+    tenant TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    server TEXT NOT NULL,
+    tool TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    body TEXT NOT NULL,
+    PRIMARY KEY (seq)
+);
+CREATE UNIQUE INDEX audit_id ON audit (id);
+CREATE TABLE listings (
+    tenant TEXT NOT NULL,
+    server TEXT NOT NULL,
+    config_digest TEXT NOT NULL,
+    body TEXT NOT NULL,
+    seen_at FLOAT NOT NULL,
+    PRIMARY KEY (tenant, server)
+);
+"""

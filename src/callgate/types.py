@@ -1,0 +1,175 @@
+"""The nouns that every room shares.
+
+A call walks through the house as ``Call`` → ``Permitted`` → ``Answer``. All of them are frozen: what was
+judged is what is sent. Every record carries its tenant, so that nothing has to be added when there is a
+second one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+DEFAULT_TENANT = "default"
+
+Era = Literal["modern", "legacy"]
+Effect = Literal["allow", "deny", "ask"]
+Outcome = Literal["ok", "tool_error", "denied", "refused", "failed", "timeout", "cancelled"]
+JSON = dict[str, Any]
+
+
+class Actor(msgspec.Struct, frozen=True, gc=False):
+    """One agent of a verified delegation chain, oldest first."""
+
+    subject: str
+    issuer: str = ""
+    roles: tuple[str, ...] = ()
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """Who asks. ``key`` names the principal in caches, sessions and cursors and is never shown to a client.
+
+    ``expires`` is seconds since the epoch (infinity for credentials that do not expire);
+    ``via`` says how the principal was recognised.
+    """
+
+    subject: str
+    key: str
+    tenant: str = DEFAULT_TENANT
+    issuer: str = ""
+    roles: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    claims: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    chain: tuple[Actor, ...] = ()
+    via: Literal["anonymous", "key", "jwt", "operator"] = "key"
+    expires: float = float("inf")
+
+
+class Tool(msgspec.Struct, frozen=True):
+    """One tool of one server, as the server described it and as callgate exposes it.
+
+    ``definition`` is the server's own JSON object (untouched fields and all); ``exposed`` is the name on
+    aggregates. ``read_only`` and ``destructive`` repeat the server's claims (``annotations``), with the
+    defaults of the specification (not read-only, destructive). ``header_arguments`` maps the header
+    suffix of every ``x-mcp-header`` annotation to the path of the argument it mirrors.
+    """
+
+    server: str
+    name: str
+    exposed: str
+    definition: bytes
+    tenant: str = DEFAULT_TENANT
+    description: str = ""
+    read_only: bool = False
+    destructive: bool = True
+    idempotent: bool = False
+    open_world: bool = True
+    header_arguments: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def native(self) -> str:
+        """``server/tool``: the name that policy, audit and limits use."""
+        return f"{self.server}/{self.name}"
+
+
+class Front(msgspec.Struct, frozen=True, gc=False):
+    """How a call came in: the door, the protocol version, and what the client said that it can do.
+
+    ``door`` is ``""`` for everything, ``virtual:NAME`` or ``server:NAME``. ``log_level`` is the level the
+    client asked for (``None``: the client did not ask, so a modern request gets no log messages).
+    """
+
+    door: str = ""
+    version: str = "2026-07-28"
+    era: Era = "modern"
+    transport: Literal["http", "stdio"] = "http"
+    capabilities: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    log_level: str | None = None
+    session: str | None = None
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One tool call before it is judged. ``received`` is ``time.perf_counter_ns()`` on arrival, ``id`` the
+    call id (see ``callgate.audit.ids``), ``meta`` the client's ``_meta``, ``size`` the bytes of its message.
+    """
+
+    id: int
+    principal: Principal
+    tool: Tool
+    arguments: Mapping[str, Any]
+    front: Front
+    received: int
+    meta: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    trace_id: str = ""
+    parent_span: str = ""
+    size: int = 0
+
+
+class Verdict(msgspec.Struct, frozen=True, gc=False):
+    """What policy says: the effect, the id of the deciding rule (``""`` for the default), one sentence for
+    the audit log, and the version of the policy that said so.
+    """
+
+    effect: Effect
+    rule: str = ""
+    reason: str = ""
+    policy: str = ""
+
+
+class Permitted(msgspec.Struct, frozen=True):
+    """A call that policy allowed. Only ``callgate.policy.settle`` makes one; only this can leave the house."""
+
+    call: Call
+    verdict: Verdict
+
+
+class RpcError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A JSON-RPC error object."""
+
+    code: int
+    message: str
+    data: Any = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the server said: the raw JSON of ``result``, or a JSON-RPC error. ``era`` is the server's era.
+
+    ``is_error`` repeats ``result.isError``; ``result_type`` is ``result.resultType`` (``None`` when absent).
+    """
+
+    result: bytes = b""
+    error: RpcError | None = None
+    era: Era = "modern"
+    is_error: bool = False
+    result_type: str | None = None
+
+
+class Listing(msgspec.Struct, frozen=True):
+    """What one server offers right now: the tools as it listed them, and what it said of itself."""
+
+    server: str
+    tools: tuple[JSON, ...]
+    era: Era
+    version: str
+    capabilities: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    server_info: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    instructions: str = ""
+    ttl_ms: int = 0
+    scope: Literal["public", "private"] = "private"
+
+
+class ServerStatus(msgspec.Struct, frozen=True):
+    """How one server is doing: ``starting`` (first attempt), ``ready``, ``failed`` (retrying with backoff)."""
+
+    name: str
+    state: Literal["starting", "ready", "failed", "stopped"]
+    transport: Literal["stdio", "http"]
+    reason: str = ""
+    era: Era | None = None
+    version: str = ""
+    pids: tuple[int, ...] = ()
+    in_flight: int = 0
+    restarts: int = 0
+    tools: int = 0

@@ -1,0 +1,103 @@
+"""What every way to a server has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from callgate.errors import UpstreamError
+from callgate.types import Answer, Call, Era
+
+from .eras import Eras
+from .references import Resolve
+from .relay import Emit
+from .wire import HOP, LEGACY, MODERN
+
+Notice = Callable[[], None]
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """What the server said of itself when the link was made."""
+
+    era: Era
+    version: str
+    capabilities: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    server_info: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    instructions: str = ""
+
+
+class NotModern(UpstreamError):
+    """The server's answer shows that it speaks the legacy era."""
+
+
+class Circumstances(msgspec.Struct, frozen=True):
+    """What a connector needs besides the configuration of its server."""
+
+    resolve: Resolve
+    eras: Eras
+    client_info: Mapping[str, Any]
+    next_id: Callable[[], int]
+    base: Path
+    logs: Path
+
+
+class Link(Protocol):
+    """One session with a server: a process, an HTTP session, or plain requests to a modern HTTP server.
+
+    ``lost`` says why the link has ended (``""`` while it lives), ``stale`` that the server announced another
+    list of tools. Whoever owns the link is told through the notice given when it was made.
+    """
+
+    hello: Hello
+    lost: str
+    stale: bool
+
+    @property
+    def pids(self) -> tuple[int, ...]: ...
+
+    async def call(self, call: Call, emit: Emit | None, deadline: float) -> Answer:
+        """Exactly one ``tools/call``. The deadline is on the loop's clock; giving up tells the server."""
+
+    async def request(self, method: str, params: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        """One of callgate's own requests."""
+
+    async def aclose(self) -> None: ...
+
+
+class Connector(Protocol):
+    """Makes links to one configured server; remembers its era."""
+
+    async def connect(self, notice: Notice) -> Link: ...
+
+    async def aclose(self) -> None: ...
+
+
+def modern_hello(result: Mapping[str, Any]) -> Hello:
+    """Read a ``server/discover`` result."""
+    versions = result.get("supportedVersions")
+    if not isinstance(versions, list) or MODERN not in versions:
+        raise UpstreamError(f"does not speak {MODERN}, only {versions}")
+    meta = _mapping(result.get("_meta"))
+    info = meta.get(f"{HOP}serverInfo") or result.get("serverInfo")
+    return Hello("modern", MODERN, _mapping(result.get("capabilities")), _mapping(info), _text(result))
+
+
+def legacy_hello(result: Mapping[str, Any]) -> Hello:
+    """Read an ``initialize`` result."""
+    version = result.get("protocolVersion")
+    if version not in LEGACY:
+        raise UpstreamError(f"chose protocol version {version!r}, which callgate does not speak")
+    info = _mapping(result.get("serverInfo"))
+    return Hello("legacy", str(version), _mapping(result.get("capabilities")), info, _text(result))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(result: Mapping[str, Any]) -> str:
+    text = result.get("instructions")
+    return text if isinstance(text, str) else ""

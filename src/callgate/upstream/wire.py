@@ -1,0 +1,190 @@
+"""JSON-RPC as it travels between callgate and a server: what is written, and how an answer is read.
+
+Messages are read once into an envelope whose ``result`` stays raw bytes; nothing is re-modelled.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from callgate.errors import UpstreamError
+from callgate.types import Answer, Call, Era, Front, RpcError
+
+MODERN = "2026-07-28"
+LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+HOP = "io.modelcontextprotocol/"
+METHOD_NOT_FOUND = -32601
+LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+
+_FLAGS = re.compile(r"-([0-9a-f]{2})\Z")
+
+encode = msgspec.json.Encoder().encode
+
+
+class Envelope(msgspec.Struct):
+    """Any JSON-RPC message. Absent members have their defaults."""
+
+    id: int | str | None = None
+    method: str | None = None
+    params: msgspec.Raw = msgspec.Raw(b"")
+    result: msgspec.Raw = msgspec.Raw(b"")
+    error: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Peek(msgspec.Struct, rename="camel"):
+    is_error: bool | None = None
+    result_type: str | None = None
+
+
+_envelope = msgspec.json.Decoder(Envelope).decode
+_peek = msgspec.json.Decoder(_Peek).decode
+_error = msgspec.json.Decoder(RpcError).decode
+_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def read(message: bytes) -> Envelope:
+    """Decode one message; ``UpstreamError`` if it is not a JSON-RPC object."""
+    try:
+        return _envelope(message)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise UpstreamError(f"sent something that is not a JSON-RPC message ({error})") from None
+
+
+def params_of(envelope: Envelope) -> dict[str, Any]:
+    """The parameters of a notification or request; ``{}`` when absent or not an object."""
+    try:
+        return _object(envelope.params) if len(memoryview(envelope.params)) else {}
+    except (msgspec.MsgspecError, RecursionError):
+        return {}
+
+
+def answer(envelope: Envelope, era: Era) -> Answer:
+    """The answer in an envelope: a raw one-line UTF-8 JSON object, or the server's error as it is."""
+    raw = bytes(envelope.result)
+    if not raw or (raw == b"null" and has_error(envelope)):
+        return Answer(error=error_of(envelope), era=era)
+    try:
+        if not raw.isascii():
+            raw.decode()
+        if b"\n" in raw or b"\r" in raw:
+            raw = msgspec.json.format(raw, indent=-1)
+        peek = _peek(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UpstreamError(f"sent a result that cannot be used ({error})") from None
+    return Answer(result=raw, era=era, is_error=peek.is_error is True, result_type=peek.result_type)
+
+
+def has_error(envelope: Envelope) -> bool:
+    return bytes(envelope.error) not in (b"", b"null")
+
+
+def error_of(envelope: Envelope) -> RpcError:
+    try:
+        return _error(envelope.error)
+    except (msgspec.MsgspecError, RecursionError):
+        raise UpstreamError("sent a message that is neither a result nor a JSON-RPC error") from None
+
+
+def result_object(raw: Answer, method: str) -> dict[str, Any]:
+    """The result of one of callgate's own requests; its error becomes an ``UpstreamError``."""
+    if raw.error is not None:
+        raise UpstreamError(f"answered `{method}` with error {raw.error.code}: {raw.error.message[:300]}")
+    try:
+        return _object(raw.result)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise UpstreamError(f"answered `{method}` with something unusable ({error})") from None
+
+
+def request(ident: int, method: str, params: Mapping[str, Any] | bytes) -> bytes:
+    body = params if isinstance(params, bytes) else encode(params)
+    return b'{"jsonrpc":"2.0","id":%d,"method":%b,"params":%b}' % (ident, encode(method), body)
+
+
+def notification(method: str, params: Mapping[str, Any] | None = None) -> bytes:
+    if params is None:
+        return b'{"jsonrpc":"2.0","method":%b}' % encode(method)
+    return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (encode(method), encode(params))
+
+
+def reply_to(ident: int | str, method: str | None) -> bytes:
+    """The answer to a request of a legacy server. Only ``ping`` is served: callgate declares no client capability.
+
+    (Sampling, elicitation and roots are bridged here once callgate can relay them.)
+    """
+    if method == "ping":
+        return b'{"jsonrpc":"2.0","id":%b,"result":{}}' % encode(ident)
+    error = RpcError(METHOD_NOT_FOUND, "callgate does not offer this to servers")
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (encode(ident), encode(error))
+
+
+def client_capabilities(front: Front | None) -> bytes:
+    """What callgate declares to a modern server: the capabilities of the caller that callgate can relay.
+    Nothing is relayed yet, so this is empty.
+    """
+    return b"{}"
+
+
+class Stamp:
+    """Builds ``tools/call`` requests and ``_meta`` for one server's era."""
+
+    def __init__(self, era: Era, client_info: Mapping[str, Any]) -> None:
+        self._hop = b""
+        if era == "modern":
+            self._hop = b'"%b":"%b","%b":%b,"%b":' % (
+                HOP.encode() + b"protocolVersion",
+                MODERN.encode(),
+                HOP.encode() + b"clientInfo",
+                encode(client_info),
+                HOP.encode() + b"clientCapabilities",
+            )
+        self._names: dict[str, bytes] = {}
+
+    def own(self) -> bytes:
+        """``_meta`` of callgate's own requests."""
+        return b"{%b%b}" % (self._hop, client_capabilities(None)) if self._hop else b"{}"
+
+    def call(self, call: Call, ident: int, wants_progress: bool) -> bytes:
+        """The whole ``tools/call`` request: the arguments that were judged, and metadata of this hop."""
+        name = self._names.get(call.tool.name)
+        if name is None:
+            if len(self._names) > 4096:
+                self._names.clear()
+            name = self._names[call.tool.name] = encode(call.tool.name)
+        meta = self._meta(call, ident, wants_progress)
+        return b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%b,"arguments":%b%b}}' % (
+            ident,
+            name,
+            encode(call.arguments),
+            b',"_meta":{%b}' % meta if meta else b"",
+        )
+
+    def _meta(self, call: Call, ident: int, wants_progress: bool) -> bytes:
+        """The client's own keys go on; keys of the client's hop, its progress token and its span do not."""
+        parts = []
+        if self._hop:
+            parts.append(self._hop + client_capabilities(call.front))
+            if call.front.log_level is not None:
+                parts.append(b'"%blogLevel":%b' % (HOP.encode(), encode(call.front.log_level)))
+        if call.trace_id:
+            parts.append(b'"traceparent":"%b"' % _traceparent(call))
+        if wants_progress:
+            parts.append(b'"progressToken":%d' % ident)
+        for key, value in call.meta.items():
+            if key.startswith(HOP) or key == "progressToken" or (key == "traceparent" and call.trace_id):
+                continue
+            parts.append(encode(key) + b":" + encode(value))
+        return b",".join(parts)
+
+
+def _traceparent(call: Call) -> bytes:
+    """A child of the call's span (W3C Trace Context, section 3.2); the client's sampling decision stays."""
+    flags = "01"
+    given = call.meta.get("traceparent")
+    if isinstance(given, str) and (found := _FLAGS.search(given)):
+        flags = found[1]
+    return f"00-{call.trace_id}-{random.getrandbits(64) or 1:016x}-{flags}".encode()

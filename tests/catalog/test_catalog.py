@@ -1,0 +1,144 @@
+"""The catalog: listings in, views out; nothing waits, nothing depends on who came first."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from callgate.catalog import EVERYTHING, Catalog, server_door, virtual_door
+from callgate.catalog.names import hashed_name
+from callgate.config import Server, VirtualServer
+from callgate.types import Listing
+
+
+def listing(server: str, *names: str, **more: Any) -> Listing:
+    tools = tuple({"name": name, "inputSchema": {"type": "object"}, **more} for name in names)
+    return Listing(server=server, tools=tools, era="legacy", version="2025-11-25")
+
+
+def catalog_of(*servers: str, virtual: dict[str, VirtualServer] | None = None) -> Catalog:
+    catalog = Catalog()
+    catalog.configure({name: Server(command="x") for name in servers}, virtual or {})
+    return catalog
+
+
+def names(catalog: Catalog, door: str = EVERYTHING) -> list[str]:
+    view = catalog.view(door)
+    assert view is not None
+    return [view.by_native[tool.native] for tool in view.tools]
+
+
+async def fill(catalog: Catalog, *listings: Listing) -> Catalog:
+    for each in listings:
+        catalog.arrived(each)
+        await catalog.idle()
+    return catalog
+
+
+@pytest.mark.parametrize("order", [("b", "a"), ("a", "b")])
+def test_the_list_does_not_depend_on_who_came_first(order: tuple[str, str]) -> None:
+    async def story() -> None:
+        catalog = await fill(catalog_of("a", "b"), *[listing(name, "two", "one") for name in order])
+        assert names(catalog) == ["a__one", "a__two", "b__one", "b__two"]
+
+    asyncio.run(story())
+
+
+def test_a_servers_own_door_shows_native_names_and_untouched_definitions() -> None:
+    async def story() -> None:
+        catalog = await fill(catalog_of("a"), listing("a", "one", **{"x-vendor": {"deep": [1.0, None]}}))
+        view = catalog.view(server_door("a"))
+        assert view is not None
+        assert names(catalog, server_door("a")) == ["one"]
+        assert msgspec.json.decode(view.definitions["one"])["x-vendor"] == {"deep": [1.0, None]}
+
+    asyncio.run(story())
+
+
+def test_a_virtual_server_shows_what_its_globs_choose() -> None:
+    async def story() -> None:
+        chosen = VirtualServer(tools=("a/get_*", "b/put"), description="For coders.")
+        catalog = catalog_of("a", "b", virtual={"coder": chosen})
+        await fill(catalog, listing("a", "get_x", "del_x"), listing("b", "put", "get_y"))
+        assert names(catalog, virtual_door("coder")) == ["a__get_x", "b__put"]
+
+    asyncio.run(story())
+
+
+def test_a_server_that_is_down_takes_only_its_own_tools_out_of_the_lists() -> None:
+    async def story() -> None:
+        catalog = await fill(catalog_of("a", "b"), listing("a", "one"), listing("b", "two"))
+        catalog.withdraw("a")
+        view = catalog.view(EVERYTHING)
+        assert view is not None
+        assert names(catalog) == ["b__two"]
+        assert "a__one" in view.names  # still resolved, so that a call is told why
+        await fill(catalog, listing("a", "one"))
+        assert names(catalog) == ["a__one", "b__two"]
+
+    asyncio.run(story())
+
+
+def test_a_removed_server_disappears_at_once() -> None:
+    async def story() -> None:
+        catalog = await fill(catalog_of("a", "b"), listing("a", "one"), listing("b", "two"))
+        before = catalog.version
+        catalog.configure({"b": Server(command="x")}, {})
+        assert names(catalog) == ["b__two"]
+        assert catalog.view(server_door("a")) is None
+        assert catalog.version > before
+
+    asyncio.run(story())
+
+
+def test_a_configuration_change_during_a_compilation_is_not_lost() -> None:
+    async def story() -> None:
+        catalog = catalog_of("a", "b")
+        catalog.arrived(listing("a", *[f"t{n}" for n in range(500)]))
+        await asyncio.sleep(0)
+        catalog.configure({"b": Server(command="x")}, {})
+        await catalog.idle()
+        assert names(catalog) == []
+        assert catalog.view(server_door("a")) is None
+
+    asyncio.run(story())
+
+
+def test_a_server_cannot_imitate_the_hashed_name_of_another() -> None:
+    async def story() -> None:
+        victim = hashed_name("a.b", "pay")
+        server, _, tool = victim.partition("__")
+        catalog = await fill(catalog_of("a.b", server), listing("a.b", "pay"), listing(server, tool))
+        view = catalog.view(EVERYTHING)
+        assert view is not None
+        assert view.names[victim].server == "a.b"
+        assert len(set(names(catalog))) == 2
+
+    asyncio.run(story())
+
+
+@pytest.mark.rule("HDR-5")
+def test_a_tool_with_a_forbidden_header_annotation_is_left_out_and_the_others_stay() -> None:
+    async def story() -> None:
+        bad = {"properties": {"price": {"type": "number", "x-mcp-header": "Price"}}}
+        good = {"properties": {"city": {"type": "string", "x-mcp-header": "City"}}}
+        tools = ({"name": "bad", "inputSchema": bad}, {"name": "good", "inputSchema": good})
+        catalog = await fill(catalog_of("a"), Listing("a", tools, "modern", "2026-07-28"))
+        assert names(catalog) == ["a__good"]
+
+    asyncio.run(story())
+
+
+def test_a_name_listed_twice_and_one_without_a_name_are_left_out() -> None:
+    async def story() -> None:
+        tools = ({"name": "one", "title": "first"}, {"name": "one", "title": "second"}, {"title": "nameless"})
+        catalog = await fill(catalog_of("a"), Listing("a", tools, "legacy", "2025-11-25"))
+        view = catalog.view(EVERYTHING)
+        assert view is not None
+        assert msgspec.json.decode(view.definitions["a__one"])["title"] == "first"
+        assert names(catalog) == ["a__one"]
+
+    asyncio.run(story())

@@ -1,0 +1,96 @@
+"""A small house for tests: upstreams with everything that they told, and calls to make."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from callgate.config.model import Server
+from callgate.types import Answer, Call, Front, Listing, Permitted, Principal, ServerStatus, Tool, Verdict
+from callgate.upstream import Upstreams
+
+SCRIPT = str(Path(__file__).parent.parent / "servers" / "stdio_server.py")
+
+
+def stdio(*habits: str, **more: Any) -> Server:
+    return Server(command=sys.executable, args=("-S", SCRIPT, *habits), **more)
+
+
+class House:
+    """``async with House(tmp_path, name=Server(…)) as house: await house.call("name", "tool")``."""
+
+    def __init__(self, folder: Path, **servers: Server) -> None:
+        self.folder = folder
+        self.servers = servers
+        self.listings: list[Listing] = []
+        self.statuses: list[ServerStatus] = []
+        self.notes: list[dict[str, Any]] = []
+        self.upstreams = Upstreams(
+            on_listing=self.listings.append,
+            on_status=self.statuses.append,
+            state_dir=folder / "state",
+            resolve_secret=lambda name: f"secret of {name}",
+            client_info={"name": "callgate", "version": "test"},
+        )
+
+    async def __aenter__(self) -> House:
+        await self.upstreams.apply(self.servers, self.folder)
+        for name in self.servers:
+            await self.upstreams.settled(name, 15)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.upstreams.aclose()
+
+    def emit(self, note: bytes) -> None:
+        assert b"\n" not in note
+        self.notes.append(msgspec.json.decode(note))
+
+    async def call(self, server: str, tool: str, arguments: Mapping[str, Any] | None = None, **more: Any) -> Answer:
+        return await self.upstreams.send(permitted(server, tool, arguments or {}, **more), self.emit)
+
+    async def ask(self, server: str, tool: str, arguments: Mapping[str, Any] | None = None, **more: Any) -> Any:
+        """The decoded result."""
+        answer = await self.call(server, tool, arguments, **more)
+        assert answer.error is None
+        return msgspec.json.decode(answer.result)
+
+    def status(self, name: str) -> ServerStatus:
+        return next(status for status in self.upstreams.statuses() if status.name == name)
+
+
+def permitted(
+    server: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    meta: Mapping[str, Any] | None = None,
+    principal: str = "alice",
+    header_arguments: tuple[tuple[str, tuple[str, ...]], ...] = (),
+    trace_id: str = "",
+    **front: Any,
+) -> Permitted:
+    tool = Tool(server, name, f"{server}__{name}", b"{}", header_arguments=header_arguments)
+    call = Call(
+        id=1,
+        principal=Principal(subject=principal, key=principal),
+        tool=tool,
+        arguments=arguments,
+        front=Front(**front),
+        received=0,
+        meta=meta or {},
+        trace_id=trace_id,
+    )
+    return Permitted(call, Verdict("allow"))
+
+
+async def until(condition: Any, timeout: float = 5.0) -> None:
+    """Wait until ``condition()`` is true."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.01)
