@@ -58,8 +58,10 @@ def token() -> str:
     now = int(time())
     user = {"email": ADMIN, "full_name": "bench", "is_admin": True, "auth_provider": "cli"}
     claims = {"sub": ADMIN, "iss": "mcpgateway", "aud": "mcpgateway-api", "iat": now, "exp": now + 86400}
-    signed = _part({"alg": "HS256", "typ": "JWT"}) + b"." + _part(
-        {**claims, "jti": str(uuid.uuid4()), "user": user, "is_admin": True, "teams": None}
+    signed = (
+        _part({"alg": "HS256", "typ": "JWT"})
+        + b"."
+        + _part({**claims, "jti": str(uuid.uuid4()), "user": user, "is_admin": True, "teams": None})
     )
     proof = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
     return (signed + b"." + base64.urlsafe_b64encode(proof).rstrip(b"=")).decode()

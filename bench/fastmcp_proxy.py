@@ -16,7 +16,7 @@ import json, sys
 from fastmcp.server import create_proxy
 proxy = create_proxy(json.loads(sys.argv[1]), name="bench")
 proxy.run(transport="http", host="127.0.0.1", port=int(sys.argv[2]), path="/mcp", show_banner=False,
-          json_response=True, stateless_http=True, log_level="error",
+          json_response=True, log_level="error",
           uvicorn_config={"access_log": False, "log_level": "error"})
 """
 

@@ -1,4 +1,4 @@
-"""A latency histogram with logarithmic buckets: 128 for each power of two, so a percentile is off by less than 0.8 %."""
+"""A latency histogram with logarithmic buckets: 128 for each power of two, so percentiles are within 0.8 %."""
 
 from __future__ import annotations
 

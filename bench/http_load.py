@@ -62,10 +62,13 @@ class HttpLoad:
             self.tally = Tally(self.job)
             (self.run_open if self.job.rate else self.run_closed)()
         finally:
-            for line in self.lines:
-                line.sock.close()
-            self.selector.close()
+            self.close()
         return self.tally.result()
+
+    def close(self) -> None:
+        for line in self.lines:
+            line.sock.close()
+        self.selector.close()
 
     def open(self, turn: int) -> None:
         sock = socket.create_connection((self.job.host, self.job.port), timeout=self.job.timeout)
@@ -215,3 +218,22 @@ class HttpLoad:
         late = now - int(self.job.timeout * SECOND)
         for line in [line for line in self.lines if line.started and line.started < late]:
             self.lost(line, f"no answer in {self.job.timeout:g} s")
+
+
+def open_sessions(job: Job, number: int) -> list[str]:
+    """Do the handshake of ``job`` one after the other until there are ``number`` sessions; their ids."""
+    load = HttpLoad(job)
+    found: list[str] = []
+    try:
+        load.open(0)
+        while len(found) < number and not load.tally.report.errors:
+            if load.idle:
+                load.begin(load.idle.pop(), perf_counter_ns())
+            load.wait(LONGEST_WAIT)
+            if load.idle:
+                found.append(load.lines[0].session.decode())
+    finally:
+        load.close()
+    if len(found) < number:
+        raise RuntimeError(f"session {len(found) + 1} was refused: {load.tally.report.reasons}")
+    return found

@@ -18,10 +18,10 @@ class Step(msgspec.Struct, frozen=True):
 class Job(msgspec.Struct, frozen=True):
     """One load run.
 
-    ``variants`` are sent in turn, each a sequence of steps timed as a whole. ``rate`` is exchanges per second (0: closed
-    loop, every connection sends as soon as it was answered). The run ends after ``seconds`` or ``count`` exchanges.
-    The CPU time of ``pids`` and of the driver is taken over exactly the measured part. With ``command`` the load goes
-    to the standard input of that program instead of to ``port``.
+    ``variants`` are sent in turn, each a sequence of steps timed as a whole. ``rate`` is exchanges per second (0:
+    closed loop, every connection sends as soon as it was answered). The run ends after ``seconds`` or ``count``
+    exchanges; it goes on for up to five seconds more until there are ``at_least`` exchanges. The CPU time of ``pids`` and of the driver is taken over exactly the measured part. With ``command`` the
+    load goes to the standard input of that program instead of to ``port``.
     """
 
     variants: list[list[Step]]
@@ -33,6 +33,7 @@ class Job(msgspec.Struct, frozen=True):
     seconds: float = 1.0
     warm_up: float = 0.2
     count: int = 0
+    at_least: int = 0
     timeout: float = 10.0
     pids: list[int] = []
 
@@ -41,8 +42,8 @@ class Report(msgspec.Struct):
     """``sent`` counts messages with warm-up; everything else is about the measured part (``seconds`` long).
 
     ``answered`` are right answers; ``errors`` are wrong ones, lost connections and answers that never came, with the
-    first few reasons in ``reasons``; ``cpu`` is the CPU time of the job's ``pids`` in seconds, ``own_cpu`` the driver's;
-    ``bytes_in`` is the size of the bodies received.
+    first few reasons in ``reasons``; ``cpu`` is the CPU time of the job's ``pids`` in seconds, ``own_cpu`` the
+    driver's; ``bytes_in`` is the size of the bodies received.
     """
 
     histogram: dict[str, object]

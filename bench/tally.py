@@ -12,6 +12,7 @@ from bench.plan import Job, Report, Step
 from bench.wire import fault
 
 SECOND = 1_000_000_000
+EXTRA = 5 * SECOND
 REASONS = 5
 
 
@@ -46,8 +47,12 @@ class Tally:
             self._cpu, self._own = cpu_seconds(self.job.pids), cpu_seconds([os.getpid()])
             self.begin = perf_counter_ns()
             self.end = self.begin + int(self.job.seconds * SECOND)
-        enough = bool(self.job.count) and self.report.answered + self.report.errors >= self.job.count
-        return now < self.end and not enough
+        enough = bool(self.job.count) and self._done >= self.job.count
+        return not enough and (now < self.end or now < self.end + EXTRA and self._done < self.job.at_least)
+
+    @property
+    def _done(self) -> int:
+        return self.report.answered + self.report.errors
 
     def judge(self, step: Step, status: int, body: bytes) -> bool:
         """Whether the answer is right. An answer equal to one already found right needs no second look."""

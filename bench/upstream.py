@@ -1,14 +1,16 @@
 """A very fast MCP server over Streamable HTTP: ``python -m bench.upstream --tools 10 --servers 5``.
 
-Prints ``ready PORT PORT …`` with one port for each server. Besides ``POST /mcp`` (both eras, stateless) every server has
-``GET /stats`` (messages received, by method), ``GET /hang`` (from now on nothing but this and ``/stats`` is answered) and
-``GET /heal``.
+Prints ``ready PORT PORT …`` with one port for each server. Besides ``POST /mcp`` (both eras, stateless) every server
+has ``GET /stats`` (messages received, by method), ``GET /hang`` (from now on only GETs are answered) and ``GET /heal``.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import httptools
@@ -88,8 +90,8 @@ async def serve(servers: int, tools: int, delay: float) -> None:
     loop = asyncio.get_running_loop()
     listeners = []
     for _ in range(servers):
-        server = Server(tools, delay)
-        listeners.append(await loop.create_server(lambda server=server: Connection(server), "127.0.0.1", 0, backlog=1024))  # type: ignore[misc]
+        connect = partial(Connection, Server(tools, delay))
+        listeners.append(await loop.create_server(connect, "127.0.0.1", 0, backlog=1024))
     print("ready", *(listener.sockets[0].getsockname()[1] for listener in listeners), flush=True)
     await asyncio.gather(*(listener.serve_forever() for listener in listeners))
 
@@ -104,14 +106,13 @@ def main() -> None:
 
 
 def run(servers: int, tools: int, delay: float) -> None:
-    try:
-        from uvloop import run as run_loop
-    except ImportError:  # no uvloop on this system: slower, still right
-        from asyncio import run as run_loop
-    try:
-        run_loop(serve(servers, tools, delay))
-    except KeyboardInterrupt:
-        pass
+    factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    with contextlib.suppress(ImportError):  # there are systems without uvloop: slower, still right
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(serve(servers, tools, delay))
 
 
 if __name__ == "__main__":

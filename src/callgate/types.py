@@ -47,8 +47,15 @@ class Principal(msgspec.Struct, frozen=True):
     expires: float = float("inf")
 
 
+#: Policy and audit name a server's prompts and resources like tools, behind these prefixes: ``notes/prompt:review``.
+PROMPT = "prompt:"
+RESOURCE = "resource:"
+
+
 class Tool(msgspec.Struct, frozen=True):
     """One tool of one server, as the server described it and as callgate exposes it.
+
+    Prompts and resources are judged and recorded as tools whose names begin with ``PROMPT`` or ``RESOURCE``.
 
     ``definition`` is the server's own JSON object (untouched fields and all); ``exposed`` is the name on
     aggregates. ``read_only`` and ``destructive`` repeat the server's claims (``annotations``), with the
@@ -93,6 +100,7 @@ class Front(msgspec.Struct, frozen=True, gc=False):
 class Call(msgspec.Struct, frozen=True):
     """One tool call before it is judged. ``received`` is ``time.perf_counter_ns()`` on arrival, ``id`` the
     call id (see ``callgate.audit.ids``), ``meta`` the client's ``_meta``, ``size`` the bytes of its message.
+    ``params`` is what goes to the server, without ``_meta``, for every ``method`` but ``tools/call``.
     """
 
     id: int
@@ -105,6 +113,8 @@ class Call(msgspec.Struct, frozen=True):
     trace_id: str = ""
     parent_span: str = ""
     size: int = 0
+    method: str = "tools/call"
+    params: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):
@@ -147,7 +157,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Listing(msgspec.Struct, frozen=True):
-    """What one server offers right now: the tools as it listed them, and what it said of itself."""
+    """What one server offers right now, as it listed it, and what it said of itself."""
 
     server: str
     tools: tuple[JSON, ...]
@@ -156,6 +166,9 @@ class Listing(msgspec.Struct, frozen=True):
     capabilities: Mapping[str, Any] = msgspec.field(default_factory=dict)
     server_info: Mapping[str, Any] = msgspec.field(default_factory=dict)
     instructions: str = ""
+    prompts: tuple[JSON, ...] = ()
+    resources: tuple[JSON, ...] = ()
+    templates: tuple[JSON, ...] = ()
     ttl_ms: int = 0
     scope: Literal["public", "private"] = "private"
 

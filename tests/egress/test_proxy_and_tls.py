@@ -5,6 +5,7 @@ import datetime
 import ipaddress
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -72,9 +73,7 @@ def certificate(folder: Path) -> tuple[ssl.SSLContext, str]:
     pem, secret = folder / "ca.pem", folder / "key.pem"
     pem.write_bytes(built.public_bytes(serialization.Encoding.PEM))
     secret.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem, secret)
@@ -85,9 +84,14 @@ async def test_tls_with_an_authority_of_ones_own_and_one_context_for_all_calls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context, ca_file = certificate(tmp_path)
-    made: list[object] = []
+    made: list[ssl.SSLContext] = []
     make = ssl.create_default_context
-    monkeypatch.setattr(ssl, "create_default_context", lambda **more: made.append(1) or make(**more))
+
+    def counted(**more: Any) -> ssl.SSLContext:
+        made.append(make(**more))
+        return made[-1]
+
+    monkeypatch.setattr(ssl, "create_default_context", counted)
     async with RawServer(hello, context) as server:
         for _ in range(3):
             pool = HttpPool(ca_file=ca_file)

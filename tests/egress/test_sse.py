@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ EVENTS = [b"one", b"two\nlines", b"three", b""]
 def test_the_cuts_between_chunks_do_not_matter(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(STREAM)]
     parser = SseParser(1000)
-    found = [event for a, b in zip(places, places[1:], strict=False) for event in parser.feed(STREAM[a:b])]
+    found = [event for a, b in itertools.pairwise(places) for event in parser.feed(STREAM[a:b])]
     assert found == EVENTS
 
 
@@ -32,9 +33,9 @@ def test_many_events_larger_together_than_the_limit_pass() -> None:
 @pytest.mark.parametrize("attack", [b"data: " + b"x" * 200, b"data: x\n" * 100, b"data: " + b"x" * 200 + b"\n\n"])
 def test_an_event_larger_than_the_limit_is_refused(attack: bytes) -> None:
     parser = SseParser(100)
+    pieces = (attack[start : start + 7] for start in range(0, len(attack), 7))
     with pytest.raises(UpstreamError, match="larger than 100 bytes"):
-        for start in range(0, len(attack), 7):
-            parser.feed(attack[start : start + 7])
+        list(map(parser.feed, pieces))
 
 
 class Tap:
@@ -70,6 +71,13 @@ async def test_a_slow_reader_pauses_the_connection() -> None:
         sizes.append(len(data))
     assert sizes == [100_000] * 3
     assert tap.said == ["pause", "resume"]
+
+
+@pytest.mark.anyio
+async def test_a_flood_of_empty_events_pauses_the_connection() -> None:
+    tap = Tap()
+    EventStream(tap, 1 << 20).feed(b"data\n\n" * 10_000)
+    assert tap.said == ["pause"]
 
 
 @pytest.mark.anyio

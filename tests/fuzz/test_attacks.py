@@ -107,6 +107,14 @@ def test_a_huge_id_comes_back_as_it_was_or_is_refused(gateway: Gateway, id: int)
     assert reply.status == 400 or reply.json["id"] == id
 
 
+@pytest.mark.parametrize("number", [2**70, -(2**70), 1e300])
+def test_a_huge_number_in_the_capabilities_opens_a_session_or_none(gateway: Gateway, number: float) -> None:
+    """Capabilities are kept in the session id, in a format with narrower numbers than JSON has."""
+    message = initialize()
+    message["params"]["capabilities"] = {"sampling": {"n": number}}
+    assert gateway.ask(post(gateway.port, dump(message))).status in (200, 400)
+
+
 @pytest.mark.parametrize("broken", [b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82"])
 def test_bad_utf8_is_refused(gateway: Gateway, broken: bytes) -> None:
     message = echo("PLACE")

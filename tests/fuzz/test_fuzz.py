@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.fuzz.conftest import Gateway
 from tests.fuzz.messages import LEGACY, dump, echo, initialize, post, send
 from tests.fuzz.raw import Connection, Reply, outcome
-from tests.fuzz.strategies import BODIES, REQUESTS, broken, chunked, whole
+from tests.fuzz.strategies import BODIES, LEGACY_BODIES, REQUESTS, broken, broken_bodies, chunked, whole
 
 DEEP = os.environ.get("FUZZ") == "deep"
 fuzzed = settings(
@@ -40,8 +40,8 @@ def sound(replies: list[Reply]) -> None:
 
 def attack(gateway: Gateway, data: bytes) -> list[Reply]:
     replies = outcome(gateway.address, data)
-    sound(replies)
     gateway.unharmed()
+    sound(replies)
     return replies
 
 
@@ -54,6 +54,12 @@ def test_any_bytes(gateway: Gateway, data: bytes) -> None:
 @fuzzed
 @given(data=broken())
 def test_broken_requests(gateway: Gateway, data: bytes) -> None:
+    attack(gateway, data)
+
+
+@fuzzed
+@given(data=broken_bodies())
+def test_broken_bodies(gateway: Gateway, data: bytes) -> None:
     attack(gateway, data)
 
 
@@ -79,7 +85,7 @@ def test_modern_shapes(gateway: Gateway, body: Any) -> None:
 
 
 @fuzzed
-@given(bodies=st.lists(BODIES, min_size=1, max_size=4))
+@given(bodies=st.lists(LEGACY_BODIES, min_size=1, max_size=4))
 def test_legacy_shapes_in_a_session(gateway: Gateway, bodies: list[Any]) -> None:
     opened = gateway.ask(post(gateway.port, dump(initialize())))
     session = [("Mcp-Session-Id", opened.headers["mcp-session-id"]), ("MCP-Protocol-Version", LEGACY)]
@@ -90,7 +96,7 @@ def test_legacy_shapes_in_a_session(gateway: Gateway, bodies: list[Any]) -> None
 
 
 @fuzzed
-@given(message=BODIES.filter(lambda body: isinstance(body, dict)))
+@given(message=LEGACY_BODIES.filter(lambda body: isinstance(body, dict)))
 def test_legacy_shapes_of_the_handshake(gateway: Gateway, message: dict[str, Any]) -> None:
     message["method"] = "initialize"
     replies = attack(gateway, post(gateway.port, dump(message)))

@@ -17,15 +17,14 @@ TOKEN = {"progressToken": "client's"}
 
 
 async def test_one_call_is_one_request_with_its_routing_headers(tmp_path: Path) -> None:
-    async with serve(ModernServer()) as server:
-        async with House(tmp_path, s=Server(url=server.url)) as house:
-            assert house.listings[0].era == "modern"
-            assert house.listings[0].instructions == "be kind"
-            assert house.listings[0].server_info == {"name": "modern", "version": "1"}
-            before = len(server.requests)
-            result = await house.ask("s", "echo", {"text": "hé"})
-            assert result["echo"]["arguments"] == {"text": "hé"}
-            assert len(server.requests) == before + 1
+    async with serve(ModernServer()) as server, House(tmp_path, s=Server(url=server.url)) as house:
+        assert house.listings[0].era == "modern"
+        assert house.listings[0].instructions == "be kind"
+        assert house.listings[0].server_info == {"name": "modern", "version": "1"}
+        before = len(server.requests)
+        result = await house.ask("s", "echo", {"text": "hé"})
+        assert result["echo"]["arguments"] == {"text": "hé"}
+        assert len(server.requests) == before + 1
     headers = server.requests[-1].headers
     assert headers["mcp-protocol-version"] == "2026-07-28"
     assert headers["mcp-method"] == "tools/call"
@@ -326,9 +325,10 @@ async def test_a_server_that_goes_away_and_comes_back(tmp_path: Path) -> None:
     async with serve(ModernServer()) as server, House(tmp_path, s=Server(url=server.url)) as house:
         port = server.port
         await server.stop()
-        with pytest.raises(UpstreamError):
-            await house.call("s", "echo")
-        await until(lambda: house.status("s").state == "failed" or house.status("s").restarts)
+        for _ in range(2):  # the first one may still meet a connection that is just being closed
+            with pytest.raises(UpstreamError):
+                await house.call("s", "echo")
+        await until(lambda: house.status("s").state == "failed")
         assert "refused" in house.status("s").reason
         await server.start(port)
         await until(lambda: house.status("s").state == "ready")
@@ -341,7 +341,7 @@ async def test_calls_to_a_dead_server_fail_fast_and_say_why(tmp_path: Path, monk
         url, port = server.url, server.port
     async with House(tmp_path, s=Server(url=url)) as house:
         assert house.status("s").state == "failed"
-        with pytest.raises(UpstreamUnavailable, match="Server `s` is not available: .*connection refused"):
+        with pytest.raises(UpstreamUnavailable, match=r"Server `s` is not available: .*connection refused"):
             await house.call("s", "echo")  # this one made an attempt
         attempts = house.status("s").restarts
         with pytest.raises(UpstreamUnavailable, match="Server `s` is not available"):

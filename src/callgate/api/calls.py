@@ -13,7 +13,7 @@ from callgate.api.reader import Reader
 from callgate.api.shapes import Calls, CallShown, DecidingRule, Why
 from callgate.audit import Filters, Row, describe, new_id, read_filters, read_id, show_id
 from callgate.errors import Denied, NotFound
-from callgate.policy import Explanation
+from callgate.policy import Explanation, render_explanation
 from callgate.types import Actor, Call, Front, Principal
 
 if TYPE_CHECKING:
@@ -69,21 +69,27 @@ class Log:
         _, record = await self.get(reader, text)
         call = _shown(record, reader)
         if not reader.everything:
-            return Why(call, None, None, ["Rules and reasons are for operators and auditors."])
+            return Why(call, None, None, "", ["Rules and reasons are for operators and auditors."])
         notes: list[str] = []
         explanation = await self._again(record, notes)
-        return Why(call, _deciding(record, self._house, notes), explanation, notes)
+        text = render_explanation(explanation) if explanation is not None else ""
+        return Why(call, _deciding(record, self._house, notes), explanation, text, notes)
 
     async def _again(self, record: Mapping[str, Any], notes: list[str]) -> Explanation | None:
         if record.get("method") != "tools/call" or not record["server"]:
-            notes.append("Nothing was judged: no tool had been found." if record.get("method") else "Nothing was judged.")
+            notes.append("Nothing was judged: no tool had been found.")
             return None
         tool, known = find_tool(self._house, f"{record['server']}/{record['tool']}")
         if not known:
             notes.append("The tool is not listed any more; it is judged as one that claims nothing of itself.")
         arguments = _arguments(record, notes)
         notes.append("Judged again with the policy and the clock of now; a record keeps no groups and no claims.")
-        front = Front(record.get("door", ""), record.get("version", ""), record.get("era") or "modern", record.get("transport") or "http")
+        front = Front(
+            record.get("door", ""),
+            record.get("version", ""),
+            record.get("era", "modern"),
+            record.get("transport", "http"),
+        )
         call = Call(new_id(), _principal(record), tool, arguments, front, 0)
         return await asyncio.to_thread(self._house.policy.explain, call)
 
@@ -140,7 +146,8 @@ def _arguments(record: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
 
 
 def _principal(record: Mapping[str, Any]) -> Principal:
-    chain = tuple(Actor(each["sub"], each.get("iss", ""), tuple(each.get("roles", ()))) for each in record.get("chain", ()))
+    actors = record.get("chain", ())
+    chain = tuple(Actor(each["sub"], each.get("iss", ""), tuple(each.get("roles", ()))) for each in actors)
     return Principal(
         subject=record["subject"], key="", tenant=record["tenant"], issuer=record.get("issuer", ""),
         roles=tuple(record.get("roles", ())), chain=chain, via=record.get("via") or "key",

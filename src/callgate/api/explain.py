@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from callgate.api.reader import Reader
 from callgate.api.shapes import Explained, ExplainQuestion
 from callgate.audit import new_id
 from callgate.catalog import EVERYTHING
 from callgate.errors import NotFound, UsageError, nearest
+from callgate.policy import render_explanation
 from callgate.types import Call, Front, Principal, Tool
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ async def explain(house: House, reader: Reader, question: ExplainQuestion) -> Ex
         hint = f"Did you mean `{near}/{tool.name}`?" if near else "`callgate ls` lists the servers."
         raise NotFound(f"There is no server `{tool.server}`.", hint=hint)
     call = Call(new_id(), _caller(reader, question), tool, question.args, Front(), 0)
-    return Explained(await asyncio.to_thread(house.policy.explain, call), known)
+    explanation = await asyncio.to_thread(house.policy.explain, call)
+    return Explained(explanation, render_explanation(explanation), known)
 
 
 def find_tool(house: House, native: str) -> tuple[Tool, bool]:
@@ -40,13 +42,13 @@ def find_tool(house: House, native: str) -> tuple[Tool, bool]:
     return Tool(server, name, native, b"{}"), False
 
 
-
-
 def _caller(reader: Reader, question: ExplainQuestion) -> Principal:
     asked = question.who
     if asked is None:
         return reader.who
-    via = "anonymous" if asked.subject == "anonymous" else "jwt" if asked.issuer else "key"
+    via: Literal["anonymous", "key", "jwt"] = "jwt" if asked.issuer else "key"
+    if asked.subject == "anonymous" and not asked.issuer:
+        via = "anonymous"
     return Principal(
         subject=asked.subject, key="", tenant=reader.who.tenant, issuer=asked.issuer, roles=asked.roles,
         groups=asked.groups, claims=asked.claims, via=via,

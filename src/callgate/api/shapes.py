@@ -124,12 +124,14 @@ class DecidingRule(msgspec.Struct, frozen=True):
 class Why(msgspec.Struct, frozen=True):
     """One record with its deciding rule (``null``: the default decided, or nothing was judged).
 
-    ``explanation`` judges the same call again, by the policy of today; ``notes`` say where that may differ.
+    ``explanation`` judges the same call again, by the policy of today, and ``text`` is the same for people;
+    ``notes`` say where that may differ.
     """
 
     call: CallShown
     rule: DecidingRule | None
     explanation: Explanation | None
+    text: str
     notes: list[str]
 
 
@@ -151,6 +153,7 @@ class ExplainQuestion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Explained(msgspec.Struct, frozen=True):
     explanation: Explanation
+    text: str
     known_tool: bool
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from callgate.catalog.names import SEPARATOR
 from callgate.catalog.snapshot import EVERYTHING, Part, View, compile_part, compile_views
 from callgate.config import Server, VirtualServer
-from callgate.types import Listing
+from callgate.types import Listing, Tool
 
 log = logging.getLogger("callgate.catalog")
 
@@ -19,10 +19,13 @@ log = logging.getLogger("callgate.catalog")
 class Catalog:
     """What exists. ``view(door)`` is what a door shows now; ``changed`` is called after every swap.
 
-    One task compiles; while it works, further changes gather and are compiled together (single flight).
+    One task compiles, in a thread; while it works, further changes gather and are compiled together (single
+    flight). ``prepare`` is given the new tools in that thread, before anybody sees them.
     """
 
-    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, changed: Callable[[], None] = lambda: None, prepare: Callable[[Sequence[Tool]], None] = lambda tools: None
+    ) -> None:
         self.version = 0
         self.views: Mapping[str, View] = compile_views({}, (), {})
         self.parts: Mapping[str, Part] = {}
@@ -31,6 +34,7 @@ class Catalog:
         self._down: frozenset[str] = frozenset()
         self._arrived: dict[str, Listing] = {}
         self._changed = changed
+        self._prepare = prepare
         self._work: asyncio.Task[None] | None = None
 
     def configure(self, servers: Mapping[str, Server], virtual: Mapping[str, VirtualServer]) -> None:
@@ -84,9 +88,14 @@ class Catalog:
         """Compile in a thread; start again when the configuration changed meanwhile."""
         while True:
             before = self.version
-            views = await asyncio.to_thread(compile_views, self.parts, self._order, self._virtual, self._down)
+            views = await asyncio.to_thread(self._compiled)
             if before == self.version:
                 return self._take(views)
+
+    def _compiled(self) -> Mapping[str, View]:
+        views = compile_views(self.parts, self._order, self._virtual, self._down)
+        self._prepare(views[EVERYTHING].tools)
+        return views
 
     def _swap(self) -> None:
         self._take(compile_views(self.parts, self._order, self._virtual, self._down))
@@ -105,6 +114,9 @@ class Catalog:
         if self._work is not None:
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)
+
+    def tools(self) -> Sequence[Tool]:
+        return self.views[EVERYTHING].tools
 
     @property
     def tool_count(self) -> int:

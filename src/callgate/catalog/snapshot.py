@@ -13,7 +13,7 @@ import msgspec
 from callgate.catalog.headers import BadAnnotation, header_arguments
 from callgate.catalog.names import exposed_name, hashed_name
 from callgate.config import VirtualServer
-from callgate.types import Listing, Tool
+from callgate.types import JSON, PROMPT, RESOURCE, Listing, Tool
 
 log = logging.getLogger("callgate.catalog")
 encode = msgspec.json.Encoder().encode
@@ -34,7 +34,8 @@ class View(msgspec.Struct, frozen=True):
 
     ``names`` and ``definitions`` are keyed by the exposed name (the native one behind a server's own door);
     ``by_native`` maps ``server/tool`` to the exposed name. ``tools`` leaves out what ``names`` still resolves:
-    the tools of servers that are down, so that a call to them is told why. ``version`` changes with the content.
+    the tools of servers that are down, so that a call to them is told why. ``others`` holds the entries of every
+    other list by its method (a server's own door only). ``version`` changes with the content.
     """
 
     door: str
@@ -43,8 +44,24 @@ class View(msgspec.Struct, frozen=True):
     by_native: Mapping[str, str]
     definitions: Mapping[str, bytes]
     servers: tuple[str, ...]
+    others: Mapping[str, tuple[Tool, ...]] = msgspec.field(default_factory=dict)
     description: str = ""
     version: int = 0
+
+    def entries(self, method: str) -> tuple[Tool, ...]:
+        """The entries of a list, before policy; ``method`` is the list's method."""
+        return self.tools if method == "tools/list" else self.others.get(method, ())
+
+    def readable(self, name: str) -> Tool | None:
+        """The prompt or resource of a server's own door; a resource need not be listed, its template may be."""
+        if name.startswith(RESOURCE) and "resources/list" in self.others:
+            return Tool(self.servers[0], name, name, b"{}", read_only=True, destructive=False)
+        return next((tool for tool in self.others.get("prompts/list", ()) if tool.name == name), None)
+
+    def definition(self, tool: Tool) -> bytes:
+        """How an entry is listed at this door, as JSON."""
+        exposed = self.by_native.get(tool.native)
+        return tool.definition if exposed is None else self.definitions[exposed]
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -54,6 +71,7 @@ class Part(msgspec.Struct, frozen=True):
     tools: tuple[Tool, ...]
     native: Mapping[str, bytes]
     exposed: Mapping[str, bytes]
+    others: Mapping[str, tuple[Tool, ...]]
 
 
 def compile_part(listing: Listing) -> Part:
@@ -70,13 +88,31 @@ def compile_part(listing: Listing) -> Part:
         native[tool.name] = tool.definition
         exposed[tool.name] = encode({**definition, "name": tool.exposed})
     ordered = tuple(tools[name] for name in sorted(tools))
-    return Part(listing, ordered, native, exposed)
+    return Part(listing, ordered, native, exposed, _others(listing))
+
+
+def _others(listing: Listing) -> dict[str, tuple[Tool, ...]]:
+    lists = {
+        "prompts/list": (listing.prompts, PROMPT, "name"),
+        "resources/list": (listing.resources, RESOURCE, "uri"),
+        "resources/templates/list": (listing.templates, RESOURCE, "uriTemplate"),
+    }
+    return {
+        method: tuple(_entry(listing.server, prefix + each[key], each) for each in entries)
+        for method, (entries, prefix, key) in lists.items()
+        if method.partition("/")[0] in listing.capabilities
+    }
+
+
+def _entry(server: str, name: str, definition: JSON) -> Tool:
+    """A prompt, resource or template. Getting one is reading."""
+    return Tool(server, name, name, encode(definition), read_only=True, destructive=False)
 
 
 def _tool(server: str, definition: Mapping[str, Any]) -> Tool | None:
     name = definition.get("name")
-    if not isinstance(name, str) or not name:
-        return None
+    if not isinstance(name, str) or not name or name.startswith((PROMPT, RESOURCE)):
+        return None  # a tool must not pass for a prompt or resource in a rule
     try:
         mirrored = header_arguments(definition.get("inputSchema"))
     except BadAnnotation as why:
@@ -128,6 +164,7 @@ def _server_view(name: str, part: Part | None) -> View:
         by_native={tool.native: tool.name for tool in tools},
         definitions=part.native if part else {},
         servers=(name,),
+        others=part.others if part else {},
     )
 
 

@@ -1,4 +1,7 @@
-"""The commands and how their errors end: data on stdout, everything else on stderr, one exit status per kind."""
+"""The commands and how their errors end: data on stdout, everything else on stderr, one exit status per kind.
+
+Every command is named here by a string and imported when it runs, so that `callgate --help` imports none.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,55 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group
 
 from callgate import __version__
-from callgate.errors import CallgateError
+from callgate.errors import CallgateError, UsageError
+
+DAILY = Group("Commands", sort_key=1)
+NOUNS = Group("More", sort_key=2)
 
 app = App(
     name="callgate",
     help="The one door between AI agents and tools.",
     version=__version__,
     version_flags=["--version"],
+    group_commands=DAILY,
 )
-app.command("callgate.cli.up:up", name="up", help="Start the gateway.")
-app.command("callgate.cli.stdio:stdio", name="stdio", help="Serve one client over stdin and stdout.")
+app["--help"].group = app["--version"].group = Group("Options", sort_key=3)
+
+policy = App(name="policy", help="Test and explain policy files.", version_flags=[], group=NOUNS)
+policy.command("callgate.cli.policy:run_tests", name="test", help="Run the tests that stand in the policy files.")
+policy.command("callgate.cli.policy:explain", name="explain", help="Show what every rule says of a call.")
+
+config = App(name="config", help="Show the settings and where they come from.", version_flags=[], group=NOUNS)
+config.command("callgate.cli.settings:show", name="show", help="Show every setting and its value.")
+config.command("callgate.cli.settings:schema", name="schema", help="Print the JSON Schema of callgate.yaml.")
+
+COMMANDS = {
+    "up": ("callgate.cli.up:up", "Start the gateway."),
+    "ls": ("callgate.cli.ls:ls", "List the servers; with a server, its tools."),
+    "call": ("callgate.cli.call:call", "Call a tool through the gateway."),
+    "logs": ("callgate.cli.logs:logs", "Show recorded calls."),
+    "why": ("callgate.cli.why:why", "Explain why one call was allowed or denied."),
+    "doctor": ("callgate.cli.doctor:doctor", "Say what is wrong here, and the exact fix."),
+    "stdio": ("callgate.cli.stdio:stdio", "Serve one client over stdin and stdout."),
+}
+for order, (name, (where, says)) in enumerate(COMMANDS.items()):
+    app.command(where, name=name, help=says, sort_key=order)
+app.command(policy)
+app.command(config)
 
 
 def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns its exit status."""
     try:
         result = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError as error:
-        print(f"error: {error}\n  help: callgate --help", file=sys.stderr)
-        return 2
+        return fail(usage(error, arguments))
     except CallgateError as error:
-        print(shown(error), file=sys.stderr)
-        return error.exit_code
+        return fail(error)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
@@ -38,7 +66,19 @@ def run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def shown(error: CallgateError) -> str:
+def fail(error: CallgateError) -> int:
+    """Show an error; returns the exit status of its kind."""
+    from callgate.cli.output import colours
     from callgate.config import render
 
-    return render(error, colour=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
+    print(render(error, colour=colours(sys.stderr)), file=sys.stderr)
+    return error.exit_code
+
+
+def usage(error: CycloptsError, arguments: Sequence[str]) -> UsageError:
+    """A mistake on the command line, with the nearest name where there is one."""
+    message, _, near = " ".join(str(error).split()).partition(" Did you mean ")
+    nouns = {"policy": " policy", "config": " config"}
+    command = next((text for text in arguments if text in COMMANDS or text in nouns), "")
+    more = f"`callgate{f' {command}' if command else ''} --help` says more."
+    return UsageError(message, hint=f"Did you mean {near}" if near else more)

@@ -24,8 +24,10 @@ def stdio(
 
     Parameters
     ----------
-    config: callgate.yaml, or the mcp.json of an AI client.
-    virtual_server: Serve this virtual server instead of everything.
+    config
+        callgate.yaml, or the mcp.json of an AI client.
+    virtual_server
+        Serve this virtual server instead of everything.
     """
     loaded = load(config)
     known = loaded.settings.virtual_servers

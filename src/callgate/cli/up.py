@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from callgate.api import admin_app
 from callgate.config import Loaded, load
+from callgate.errors import UsageError
 from callgate.gateway import Gateway, event_loop
 
 log = logging.getLogger("callgate")
@@ -23,26 +24,46 @@ def up(
     host: str | None = None,
     port: int | None = None,
     admin_port: int | None = None,
+    demo: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Start the gateway and serve until it is stopped.
 
     Parameters
     ----------
-    config: callgate.yaml, or the mcp.json of an AI client.
-    host: Address to listen on, in place of the one in `listen`.
-    port: Port of the gateway listener (0 picks a free one).
-    admin_port: Port of the admin listener (0 picks a free one).
+    config
+        callgate.yaml, or the mcp.json of an AI client.
+    host
+        Address to listen on, in place of the one in `listen`.
+    port
+        Port of the gateway listener (0 picks a free one).
+    admin_port
+        Port of the admin listener (0 picks a free one).
+    demo
+        Show it at work: two agents, real servers and a policy, without a configuration.
     """
+    if demo:
+        if config is not None:
+            raise UsageError("The demo brings its own configuration.", hint="Leave out `--config` or `--demo`.")
+        from callgate.demo import run
+
+        return run(host=host, port=port, admin_port=admin_port)
 
     def read() -> Loaded:
         return load(config, flags={"host": host, "port": port, "admin_port": admin_port})
 
     loaded = read()
     start_log(loaded.settings.log_level)
-    for note in loaded.notes:
-        log.warning("%s", note)
+    tell(loaded)
     with asyncio.Runner(loop_factory=event_loop()) as runner:
         return runner.run(_serve(loaded, read))
+
+
+def tell(loaded: Loaded) -> None:
+    """What a user should know of a configuration that is accepted."""
+    for note in loaded.notes:
+        log.warning("%s", note)
+    if not loaded.policy:
+        log.warning("no policy is configured: every call is allowed, and recorded")
 
 
 async def _serve(loaded: Loaded, read: Any) -> int:

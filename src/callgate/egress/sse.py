@@ -9,6 +9,7 @@ from typing import Protocol
 from callgate.errors import UpstreamError
 
 HIGH_WATER = 256 * 1024
+OVERHEAD = 64  # an event without data takes memory too
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -102,7 +103,7 @@ class EventStream:
     def feed(self, chunk: bytes) -> None:
         for event in self._parser.feed(chunk):
             self._events.append(event)
-            self._held += len(event)
+            self._held += len(event) + OVERHEAD
         if self._held > HIGH_WATER and not self._paused:
             self._paused = True
             self._source.pause()
@@ -124,7 +125,7 @@ class EventStream:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         event = self._events.popleft()
-        self._held -= len(event)
+        self._held -= len(event) + OVERHEAD
         if self._paused and self._held <= HIGH_WATER // 2:
             self._paused = False
             self._source.resume()

@@ -25,9 +25,12 @@ async def governed(asked: Asked, house: House, emit: Emit | None) -> Answer:
     """``answer`` with its record; an error of ours carries the call id to the client."""
     if house.strict and house.journal.full:
         raise Overloaded("The audit log cannot take more records; the call was not made.")
-    house.take_place(asked.principal)
     try:
-        reply = await answer(asked, house, emit)
+        house.take_place(asked.principal)
+        try:
+            reply = await answer(asked, house, emit)
+        finally:
+            house.give_place_back(asked.principal)
     except CallgateError as error:
         await _keep(_refused(asked, error), house)
         error.data = {**(error.data or {}), "callId": show_id(asked.id)}
@@ -38,8 +41,6 @@ async def governed(asked: Asked, house: House, emit: Emit | None) -> Answer:
     except BaseException as error:
         _note(_entry(asked, "failed", f"internal error: {type(error).__name__}", -32603), house)
         raise
-    finally:
-        house.give_place_back(asked.principal)
     entry = _answered(asked, reply)
     if house.strict:
         await _keep(entry, house)
@@ -95,7 +96,7 @@ def _entry(asked: Asked, outcome: Outcome, reason: str, code: int | None = None,
     server, name = (tool.server, tool.name) if tool is not None else ("", asked.name[:256])
     # By position, in the order of the fields: this runs once for every call.
     return Record(
-        asked.id, asked.principal, asked.front, "tools/call", server, name, asked.arguments, outcome,
+        asked.id, asked.principal, asked.front, asked.method, server, name, asked.arguments, outcome,
         verdict.rule, verdict.policy, reason, code, now - asked.received, now - asked.sent if asked.sent else 0,
         asked.size, size, asked.trace_id,
     )  # fmt: skip

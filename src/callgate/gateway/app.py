@@ -10,12 +10,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from callgate import __version__
-from callgate.errors import CallgateError, ProtocolError, Unauthenticated
+from callgate.errors import CallgateError, Unauthenticated
 from callgate.gateway.front import FrontDesk
 from callgate.gateway.gate import is_loopback
-from callgate.gateway.session import STREAM_BUFFER, Session
+from callgate.gateway.session import STREAM_BUFFER, Session, Stream
+from callgate.gateway.wire import INVALID_REQUEST
 from callgate.types import Principal
 
 #: An idle stream gets a comment this often (seconds).
@@ -44,40 +46,42 @@ class Pages:
         self.admin_url = admin_url
 
     async def endpoint(self, request: Request) -> Response:
-        door = self.desk.door(request.scope["path"].encode())
+        door = self.desk.door(request.scope["raw_path"])
         if door is None:
             return _error(404, "There is no such endpoint.")
         if request.method == "OPTIONS":
             return self._preflight(request)
+        response = await self._answer(request, door)
+        if origin := request.headers.get("origin"):  # the lane refused every other Origin already
+            response.headers["access-control-allow-origin"] = origin
+            response.headers["vary"] = "origin"
+        return response
+
+    async def _answer(self, request: Request, door: str) -> Response:
         if request.method not in ("GET", "DELETE"):
             return _error(405, "Use POST.", {"allow": METHODS})
         try:
             who = await self.desk.recognise(dict(request.scope["headers"]))
-            session = self._session(request, who, door)
+            id = request.headers.get("mcp-session-id")
+            if id is None:
+                return _error(405, "GET and DELETE need a session of the legacy era.", {"allow": METHODS})
+            session = self.house.sessions.find(id.encode("latin-1"), who, door)
             if request.method == "DELETE":
                 self.house.sessions.end(session)
                 return Response(status_code=204)
             return self._stream(request, session, who)
         except Unauthenticated as error:
-            return _error(401, error.message, {"www-authenticate": 'Bearer realm="callgate"'})
+            self.house.note_stranger(error, door)
+            return _error(401, error.message, {"www-authenticate": 'Bearer realm="callgate"'}, error.rpc_code)
         except CallgateError as error:
             return _error(getattr(error, "http_status", 400), f"{error.message} {error.hint}".strip())
-
-    def _session(self, request: Request, who: Principal, door: str) -> Session:
-        id = request.headers.get("mcp-session-id")
-        if id is None:
-            raise ProtocolError("GET and DELETE need a session of the legacy era.", status=405)
-        return self.house.sessions.find(id.encode("latin-1"), who, door)
 
     def _stream(self, request: Request, session: Session, who: Principal) -> Response:
         if "text/event-stream" not in request.headers.get("accept", ""):
             return _error(406, "Accept must list text/event-stream.")
         if self.house.streams_of(who) >= self.house.settings.limits.max_streams:
             return _error(429, "Too many open streams for this caller.")
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(STREAM_BUFFER)
-        session.streams.add(queue)
-        headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "mcp-session-id": session.id}
-        return StreamingResponse(_events(session, queue), media_type="text/event-stream", headers=headers)
+        return EventStream(session)
 
     def _preflight(self, request: Request) -> Response:
         """Tell a page of an allowed Origin what it may send (the lane refused every other Origin already)."""
@@ -110,25 +114,40 @@ class Pages:
         return JSONResponse(answer, status_code=200 if ready else 503)
 
 
-async def _events(session: Session, queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
-    try:
+class EventStream(StreamingResponse):
+    """The GET stream of a session. It is the session's from here on until it ends, however it ends."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.stream: Stream = asyncio.Queue(STREAM_BUFFER)
+        session.streams.append(self.stream)
+        headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "mcp-session-id": session.id}
+        super().__init__(self._events(), media_type="text/event-stream", headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.session.streams.remove(self.stream)
+
+    async def _events(self) -> AsyncIterator[bytes]:
         yield b":\n\n"
         while True:
             try:
-                message = await asyncio.wait_for(queue.get(), WARM)
+                message = await asyncio.wait_for(self.stream.get(), WARM)
             except TimeoutError:
                 yield b":\n\n"
                 continue
             if message is None:
                 return
             yield EVENT % message
-    finally:
-        session.streams.discard(queue)
 
 
-def _error(status: int, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def _error(
+    status: int, message: str, headers: dict[str, str] | None = None, code: int = INVALID_REQUEST
+) -> JSONResponse:
     return JSONResponse(
-        {"jsonrpc": "2.0", "id": None, "error": {"code": -32600, "message": message}},
+        {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}},
         status_code=status,
         headers=headers,
     )

@@ -56,7 +56,8 @@ def _capabilities(house: House, view: View, *, modern: bool) -> dict[str, Any]:
     listings = [house.catalog.parts[name].listing for name in view.servers if name in house.catalog.parts]
     logs = len(listings) < len(view.servers) or any("logging" in each.capabilities for each in listings)
     tools = {} if modern else {"listChanged": True}
-    return {"tools": tools, **({"logging": {}} if logs else {})}
+    others: dict[str, Any] = {method.partition("/")[0]: {} for method in view.others}
+    return {"tools": tools, **others, **({"logging": {}} if logs else {})}
 
 
 def _info(house: House, view: View) -> dict[str, Any]:

@@ -6,6 +6,7 @@ A transport hands over an ``Inbound`` (who, through which door, the decoded mess
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -17,21 +18,26 @@ from callgate.errors import CallgateError, ProtocolError
 from callgate.gateway import wire
 from callgate.gateway.account import governed
 from callgate.gateway.discovery import discover, initialize
-from callgate.gateway.ladder import LOG_LEVELS, envelope
-from callgate.gateway.listing import page
+from callgate.gateway.ladder import LOG_LEVELS, MISSING_CAPABILITY, envelope
+from callgate.gateway.listing import MEMBERS, Listed, page
 from callgate.gateway.pipeline import Asked, Emit
 from callgate.gateway.session import Session, Transport
 from callgate.telemetry import new_trace_id, parse_traceparent
-from callgate.types import Answer, Front, Principal, RpcError
+from callgate.types import PROMPT, RESOURCE, Answer, Front, Principal, RpcError
 
 if TYPE_CHECKING:
     from callgate.gateway.house import House
 
 #: HTTP status of JSON-RPC error codes in the modern era; every other code is answered 200 (mcp-protocol section 5).
 STATUS = {-32700: 400, -32600: 400, -32601: 404, -32602: 400, -32020: 400, -32021: 400, -32022: 400}
-#: What a code of the legacy era becomes for a modern client, and the other way round (rules ERR-1, ERR-4, ERR-5).
+#: What a server's code becomes for a modern client and for a legacy one (rules ERR-1, ERR-4).
 TO_MODERN = {-32002: -32602, -32042: -32603}
-TO_LEGACY = {-32020: -32602, -32021: -32603, -32022: -32602}
+TO_LEGACY = {-32020: -32602, -32022: -32602}
+#: Codes that MCP reserves. What a server says with them is about callgate's own request, not about the client's,
+#: and most of them are not defined at all (rules ERR-2, ERR-5).
+RESERVED = range(-32099, -32019)
+#: The client called its request off; whoever still reads the answer is told.
+CANCELLED = -31499
 
 
 class Inbound(msgspec.Struct):
@@ -84,6 +90,12 @@ def check_shape(message: Any) -> dict[str, Any]:
     return message
 
 
+def id_of(message: Any) -> str | int | None:
+    """The id of a message, or ``None`` where there is none that could be answered."""
+    id = message.get("id") if isinstance(message, dict) else None
+    return id if isinstance(id, (str, int)) and not isinstance(id, bool) else None
+
+
 def is_response(message: Any) -> bool:
     """Whether a message answers a request of ours."""
     return isinstance(message, dict) and "method" not in message and ("result" in message or "error" in message)
@@ -100,16 +112,32 @@ async def modern(inbound: Inbound, house: House) -> Reply:
         return failure(inbound.id, error, modern=True)
 
 
-async def legacy(inbound: Inbound, house: House) -> Reply:
-    """Answer one message inside a legacy session (every method but ``initialize``)."""
-    session = inbound.session
+async def in_session(inbound: Inbound, house: House) -> Reply:
+    """Answer one message inside a legacy session; a request is known by its id while it runs, to be cancelled by it."""
+    message, session = inbound.message, inbound.session
     assert session is not None
-    if "id" not in inbound.message:
+    if is_response(message):
+        return Reply(status=202)  # an answer to a request of ours; there are none yet
+    check_shape(message)
+    if "id" not in message:
         return _notified(inbound, session)
+    key, task = wire.encode(message["id"]), asyncio.current_task()
+    if key in session.running:
+        raise ProtocolError("A request with this id is still running.")
+    assert task is not None
+    session.running[key] = task
     try:
         return await _method(inbound, "legacy")(inbound, session.front, house)
     except CallgateError as error:
-        return failure(inbound.id, error, modern=False)
+        # In this era an HTTP error status is about the transport; a client may not look into its body.
+        return msgspec.structs.replace(failure(inbound.id, error, modern=False), status=200)
+    finally:
+        del session.running[key]
+
+
+def called_off(id: Any) -> Reply:
+    """The answer to a request that was cancelled: HTTP wants one, and its sender will ignore it."""
+    return Reply(wire.error(id, RpcError(CANCELLED, "The request was cancelled.")))
 
 
 def failure(id: Any, error: CallgateError, *, modern: bool) -> Reply:
@@ -125,8 +153,10 @@ def failure(id: Any, error: CallgateError, *, modern: bool) -> Reply:
 
 
 async def _list(inbound: Inbound, front: Front, house: House) -> Reply:
-    view = house.view(inbound.door)
-    return _result(inbound, page(house, view, inbound.principal, front, inbound.params.get("cursor")))
+    view, method = house.view(inbound.door), inbound.message["method"]
+    if method != "tools/list" and method not in view.others:
+        raise _no_method(method, front.era)
+    return _result(inbound, page(house, Listed(method, view, inbound.principal, front), inbound.params.get("cursor")))
 
 
 async def _call(inbound: Inbound, front: Front, house: House) -> Reply:
@@ -134,26 +164,65 @@ async def _call(inbound: Inbound, front: Front, house: House) -> Reply:
     name, arguments = params.get("name"), params.get("arguments", {})
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ProtocolError("tools/call needs `name` (a string) and `arguments` (an object).", wire.INVALID_PARAMS)
-    meta = params.get("_meta", {})
-    trace = parse_traceparent(meta.get("traceparent"))
-    asked = Asked(
-        new_id(), inbound.principal, front, name, arguments, meta, inbound.received, inbound.size,
-        trace[0] if trace else new_trace_id(), inbound.headers if front.era == "modern" else None,
-    )  # fmt: skip
+    asked = _asked(inbound, front, name, arguments)
     answer = await governed(asked, house, inbound.emit)
     return _answered(inbound.id, answer, front, show_id(asked.id))
 
 
+async def _read(inbound: Inbound, front: Front, house: House) -> Reply:
+    """``prompts/get`` and ``resources/read`` at a server's own door: judged and recorded as ``server/prompt:name``."""
+    params, method = inbound.params, inbound.message["method"]
+    prefix, member, listed = READS[method]
+    if listed not in house.view(inbound.door).others:
+        raise _no_method(method, front.era)
+    name, arguments = params.get(member), params.get("arguments", {})
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise ProtocolError(f"{method} needs `{member}` (a string).", wire.INVALID_PARAMS)
+    asked = _asked(inbound, front, prefix + name, arguments)
+    asked.method = method
+    asked.params = {key: value for key, value in params.items() if key != "_meta"}
+    answer = await governed(asked, house, inbound.emit)
+    if front.era == "modern" and method == "resources/read" and answer.error is None:
+        answer = msgspec.structs.replace(answer, result=wire.private(answer.result))
+    return _answered(inbound.id, answer, front, show_id(asked.id))
+
+
+def _asked(inbound: Inbound, front: Front, name: str, arguments: dict[str, Any]) -> Asked:
+    meta = inbound.params.get("_meta", {})
+    trace = parse_traceparent(meta.get("traceparent"))
+    return Asked(
+        new_id(), inbound.principal, front, name, arguments, meta, inbound.received, inbound.size,
+        trace[0] if trace else new_trace_id(), inbound.headers if front.era == "modern" else None,
+    )  # fmt: skip
+
+
 def _answered(id: Any, answer: Answer, front: Front, call: str) -> Reply:
     if answer.error is not None:
-        codes = TO_MODERN if front.era == "modern" else TO_LEGACY
-        error = msgspec.structs.replace(answer.error, code=codes.get(answer.error.code, answer.error.code))
+        error = _translated(answer.error, front)
         status = STATUS.get(error.code, 200) if front.era == "modern" else 200
         return Reply(wire.error(id, error), status, call=call)
     result = answer.result
     if front.era == "modern" and answer.result_type is None:
         result = wire.with_member(result, b"resultType", b'"complete"')
     return Reply(wire.result(id, result), call=call)
+
+
+def _translated(error: RpcError, front: Front) -> RpcError:
+    """A server's error as a client of this era may see it."""
+    codes = TO_MODERN if front.era == "modern" else TO_LEGACY
+    if error.code in codes:
+        return msgspec.structs.replace(error, code=codes[error.code])
+    if error.code == MISSING_CAPABILITY and not _declared(error, front):
+        return error
+    if error.code in RESERVED:
+        return RpcError(wire.INTERNAL_ERROR, f"The server refused the request of the gateway: {error.message}")
+    return error
+
+
+def _declared(error: RpcError, front: Front) -> bool:
+    """Whether the client declared what a server misses; then what is missing is the gateway's relay of it (ERR-5)."""
+    needed = error.data.get("requiredCapabilities") if isinstance(error.data, dict) else None
+    return not isinstance(needed, dict) or needed.keys() <= front.capabilities.keys()
 
 
 async def _ping(inbound: Inbound, front: Front, house: House) -> Reply:
@@ -193,19 +262,28 @@ def _method(inbound: Inbound, era: str) -> Method:
     name = inbound.message["method"]
     method = METHODS[era].get(name)
     if method is None:
-        raise ProtocolError(
-            f"Method not found: {name[:80]}", wire.METHOD_NOT_FOUND, status=404 if era == "modern" else 200
-        )
+        raise _no_method(name, era)
     return method
+
+
+def _no_method(name: str, era: str) -> ProtocolError:
+    status = 404 if era == "modern" else 200
+    return ProtocolError(f"Method not found: {name[:80]}", wire.METHOD_NOT_FOUND, status=status)
 
 
 def _result(inbound: Inbound, payload: bytes) -> Reply:
     return Reply(wire.result(inbound.id, payload))
 
 
+#: Method → the prefix of its names in policy and audit, the member that names what is read, the list it belongs to.
+READS = {
+    "prompts/get": (PROMPT, "name", "prompts/list"),
+    "resources/read": (RESOURCE, "uri", "resources/list"),
+}
+BOTH: Mapping[str, Method] = {**dict.fromkeys(MEMBERS, _list), **dict.fromkeys(READS, _read)}
 METHODS: Mapping[str, Mapping[str, Method]] = {
-    "modern": {"server/discover": _discover, "tools/list": _list, "tools/call": _call},
-    "legacy": {"ping": _ping, "tools/list": _list, "tools/call": _call, "logging/setLevel": _set_level},
+    "modern": {"server/discover": _discover, "tools/call": _call, **BOTH},
+    "legacy": {"ping": _ping, "logging/setLevel": _set_level, "tools/call": _call, **BOTH},
 }
 
 

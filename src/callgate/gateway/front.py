@@ -6,18 +6,23 @@ import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
 
 from callgate.catalog import EVERYTHING, server_door, virtual_door
 from callgate.config import Limits
 from callgate.errors import CallgateError, ProtocolError, Unauthenticated
 from callgate.gateway import wire
+from callgate.gateway.batch import answer_batch
 from callgate.gateway.dispatch import (
     Inbound,
     Reply,
+    called_off,
     check_shape,
     failure,
-    is_response,
-    legacy,
+    id_of,
+    in_session,
     modern,
     now,
     start_session,
@@ -33,10 +38,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("callgate.gateway")
 
-#: JSON-RPC batches exist in one version only.
-BATCH_VERSION = "2025-03-26"
-BATCH_LIMIT = 100
-CANCELLED = -31499
+#: Pairs of Content-Type and Accept whose meaning is remembered.
+REMEMBERED = 256
 CHALLENGE = b'www-authenticate: Bearer realm="callgate"\r\n'
 
 
@@ -46,7 +49,7 @@ class FrontDesk:
     def __init__(self, house: House, names: Names) -> None:
         self.house = house
         self.names = names
-        self._accepts: dict[bytes, tuple[bool, bool]] = {}
+        self._contents: dict[tuple[bytes | None, bytes | None], bool] = {}
 
     @property
     def limits(self) -> Limits:
@@ -57,7 +60,7 @@ class FrontDesk:
         path = url.partition(b"?")[0]
         if path == b"/mcp":
             return EVERYTHING
-        parts = path.decode("latin-1").rstrip("/").split("/")[1:]
+        parts = unquote_to_bytes(path).decode("utf-8", "replace").rstrip("/").split("/")[1:]
         settings = self.house.settings
         if parts == ["mcp"]:
             return EVERYTHING
@@ -91,22 +94,22 @@ class FrontDesk:
             self.house.note_stranger(error, turn.door)
             turn.answer(401, wire.error(None, RpcError(error.rpc_code, error.message)), CHALLENGE)
         except CallgateError as error:
-            reply = failure(None, error, modern=False)
+            reply = failure(turn.id, error, modern=False)
             turn.answer(reply.status if reply.status != 200 else 400, reply.body)
         except asyncio.CancelledError:
-            turn.answer(200, wire.error(None, RpcError(CANCELLED, "The request was cancelled.")))
+            turn.finish(called_off(turn.id))
             raise
         except Exception:
             log.exception("a request could not be answered")
-            turn.answer(500, wire.error(None, RpcError(wire.INTERNAL_ERROR, "Internal error.")))
+            turn.answer(500, wire.error(turn.id, RpcError(wire.INTERNAL_ERROR, "Internal error.")))
 
     async def _reply(self, turn: Turn, who: Principal, body: bytes, streams: bool) -> Reply:
         received = now()
         message: Any = wire.read(body, self.limits.max_depth)
+        turn.id = id_of(message)
         headers = turn.headers
-        if isinstance(message, list):
-            return await self._batch(turn, who, message)
-        inbound = Inbound(message, who, turn.door, len(body), received, headers, None, turn.emit if streams else None)
+        emit = turn.emit if streams and turn.chunks else None
+        inbound = Inbound(message, who, turn.door, len(body), received, headers, None, emit)
         if isinstance(message, dict) and is_modern(message, headers):
             check_shape(message)
             return await modern(inbound, self.house)
@@ -115,7 +118,9 @@ class FrontDesk:
             check_shape(message)
             return start_session(inbound, self.house)[1] if "id" in message else Reply(status=400)
         turn.survives = True
-        return await self._in_session(inbound, session, turn)
+        if isinstance(message, list):
+            return await answer_batch(message, session, lambda each: _part(inbound, each), self.house)
+        return await in_session(inbound, self.house)
 
     def _session(self, message: Any, who: Principal, turn: Turn) -> Session | None:
         """The session of a legacy message; ``None`` for ``initialize``, which opens one."""
@@ -132,65 +137,27 @@ class FrontDesk:
             raise ProtocolError(f"Unsupported protocol version; the session speaks {session.version}.")
         return session
 
-    async def _in_session(self, inbound: Inbound, session: Session, turn: Turn) -> Reply:
-        message: Any = inbound.message
-        if is_response(message):
-            return Reply(status=202)  # an answer to a request of ours; there are none yet
-        check_shape(message)
-        if "id" not in message:
-            return await legacy(inbound, self.house)
-        key = wire.encode(message["id"])
-        if key in session.running:
-            raise ProtocolError("A request with this id is still running.")
-        assert turn.task is not None
-        session.running[key] = turn.task
-        try:
-            return await legacy(inbound, self.house)
-        finally:
-            del session.running[key]
-
-    async def _batch(self, turn: Turn, who: Principal, messages: list[Any]) -> Reply:
-        """A JSON-RPC batch: version 2025-03-26 has them, no other."""
-        session = self._session(None, who, turn)
-        assert session is not None
-        if session.version != BATCH_VERSION:
-            raise ProtocolError(f"Batches are not part of version {session.version}.")
-        if not 0 < len(messages) <= BATCH_LIMIT:
-            raise ProtocolError(f"A batch holds 1 to {BATCH_LIMIT} messages.")
-        turn.survives = True
-        replies = await asyncio.gather(*[self._one_of(each, who, turn, session) for each in messages])
-        bodies = [reply.body for reply in replies if reply.body]
-        return Reply(b"[" + b",".join(bodies) + b"]") if bodies else Reply(status=202)
-
-    async def _one_of(self, message: Any, who: Principal, turn: Turn, session: Session) -> Reply:
-        try:
-            check_shape(message)
-            if message["method"] == "initialize":
-                raise ProtocolError("initialize must not be part of a batch.")
-            inbound = Inbound(message, who, turn.door, len(wire.encode(message)), now(), turn.headers, session, None)
-            return await legacy(inbound, self.house)
-        except CallgateError as error:
-            return failure(message.get("id") if isinstance(message, dict) else None, error, modern=False)
-
     def _content(self, headers: Mapping[bytes, bytes]) -> bool:
         """Check Content-Type and Accept; returns whether the client reads event streams."""
-        kind = headers.get(b"content-type", b"")
-        if kind != b"application/json" and kind.partition(b";")[0].strip().lower() != b"application/json":
-            raise ProtocolError("The Content-Type must be application/json.", status=415)
-        accept = headers.get(b"accept", b"*/*")
-        known = self._accepts.get(accept)
-        if known is None:
-            if len(self._accepts) > 256:
-                self._accepts.clear()
-            known = self._accepts[accept] = _accepted(accept.decode("latin-1").lower())
-        if not known[0]:
-            raise ProtocolError("Accept must list application/json and text/event-stream.", status=406)
-        return known[1]
+        content = headers.get(b"content-type"), headers.get(b"accept")
+        streams = self._contents.get(content)
+        if streams is None:
+            streams = _content(*content)
+            if len(self._contents) >= REMEMBERED:
+                self._contents.clear()
+            self._contents[content] = streams
+        return streams
 
 
-def _accepted(accept: str) -> tuple[bool, bool]:
-    """Whether the client takes JSON, and whether it takes event streams."""
-    kinds = {part.partition(";")[0].strip() for part in accept.split(",")}
-    return bool(kinds & {"*/*", "application/*", "application/json"}), bool(
-        kinds & {"*/*", "text/*", "text/event-stream"}
-    )
+def _part(batch: Inbound, message: Any) -> Inbound:
+    return msgspec.structs.replace(batch, message=message, size=len(wire.encode(message)))
+
+
+def _content(kind: bytes | None, accept: bytes | None) -> bool:
+    if (kind or b"").partition(b";")[0].strip().lower() != b"application/json":
+        raise ProtocolError("The Content-Type must be application/json.", status=415)
+    text = "*/*" if accept is None else accept.decode("latin-1").lower()
+    kinds = {part.partition(";")[0].strip() for part in text.split(",")}
+    if not kinds & {"*/*", "application/*", "application/json"}:
+        raise ProtocolError("Accept must list application/json and text/event-stream.", status=406)
+    return bool(kinds & {"*/*", "text/*", "text/event-stream"})

@@ -7,7 +7,7 @@ the Host header must name this listener, and a foreign Origin is refused whateve
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Headers that two readers could read differently when they are sent twice.
 SINGLE = {b"host", b"origin", b"authorization", b"content-length", b"content-type", b"mcp-session-id", *ROUTING}
+Pairs = Sequence[tuple[bytes, bytes]]
+
 #: Remembered verdicts on Host and Origin values; a flood of different ones only empties the memory.
 REMEMBERED = 512
 
@@ -115,14 +117,17 @@ def is_loopback(name: str) -> bool:
     return name == "localhost" or (is_address(name) and ipaddress.ip_address(name).is_loopback)
 
 
-def admit(headers: Sequence[tuple[bytes, bytes]], url_length: int, desk: FrontDesk) -> Refusal | None:
-    """``None`` for a request that may come in, or why it may not."""
+def admit(headers: Pairs, by_name: Mapping[bytes, bytes], size: int, desk: FrontDesk) -> Refusal | None:
+    """``None`` for a request that may come in, or why it may not.
+
+    ``size`` is an upper bound of what the request line and headers may have; they are added up only above the limit.
+    """
     limits = desk.limits
     if len(headers) > limits.max_headers:
         return Refusal(431, f"There are more than {limits.max_headers} headers.")
-    if url_length + sum([len(name) + len(value) for name, value in headers]) > limits.max_header_bytes:
-        return Refusal(431, f"The headers are larger than {limits.max_header_bytes} bytes.")
-    by_name = dict(headers)
+    most = limits.max_header_bytes
+    if size > most and sum([len(name) + len(value) for name, value in headers]) > most:
+        return Refusal(431, f"The headers are larger than {most} bytes.")
     if len(by_name) != len(headers) and (twice := _twice(headers)) is not None:
         code = HEADER_MISMATCH if twice in ROUTING else INVALID_REQUEST
         return Refusal(400, f"The header {twice.decode()} is sent twice.", code)

@@ -52,6 +52,7 @@ class House:
         self.settings = loaded.settings
         self.loopback = loopback
         self.trouble = ""
+        self.urls = {"mcp": "", "admin": ""}  # set by who opens the listeners
         self.strict = self.settings.audit.durability == "strict"
         self.database: Database = open_database(loaded.data_dir)
         self.audit = SqliteAudit(self.database, "FULL" if self.strict else "NORMAL")
@@ -62,7 +63,7 @@ class House:
             "callgate_refused_requests_total", "Requests refused at the door.", ("status",)
         )
         self.policy: Policy = _policy(loaded)
-        self.catalog = Catalog(self._catalog_changed)
+        self.catalog = Catalog(self._catalog_changed, lambda tools: self.policy.prepare(tools))
         self.pages = Pages()
         self.cursors = Cursors(lambda: secret_key(loaded.data_dir, "cursors"))
         self.sessions = Sessions(lambda: secret_key(loaded.data_dir, "sessions"), self.settings.limits)
@@ -117,6 +118,7 @@ class House:
     async def reload(self, loaded: Loaded) -> None:
         """Take over new settings; raises ``ConfigError`` and keeps everything as it was when they do not hold."""
         policy = await asyncio.to_thread(_policy, loaded)
+        await asyncio.to_thread(policy.prepare, self.catalog.tools())
         old, new = self.settings, loaded.settings
         fixed = [key for key in FIXED if getattr(old, key) != getattr(new, key)]
         if fixed:
@@ -142,7 +144,8 @@ class House:
 
     def known(self, asked: Asked) -> Tool | None:
         """The tool behind a name, if a server has listed it."""
-        return self.view(asked.front.door).names.get(asked.name)
+        view = self.view(asked.front.door)
+        return view.names.get(asked.name) if asked.method == "tools/call" else view.readable(asked.name)
 
     async def resolve(self, asked: Asked) -> Tool:
         """The tool behind a name that nobody has listed yet: its server, if still starting, is waited for."""
@@ -160,7 +163,8 @@ class House:
         view = self.view(asked.front.door)
         visible = self.policy.visible(asked.principal, view.tools, asked.front)
         close = nearest(asked.name, [view.by_native[tool.native] for tool in visible])
-        return NotFound(f"Unknown tool: {asked.name[:128]}.", hint=f"Did you mean {close}?" if close else "")
+        kind = "tool" if asked.method == "tools/call" else "name"
+        return NotFound(f"Unknown {kind}: {asked.name[:128]}.", hint=f"Did you mean {close}?" if close else "")
 
     def take_place(self, who: Principal) -> None:
         """Take one of the principal's ``limits.max_calls`` places for calls in flight; raises ``Overloaded``."""
@@ -249,12 +253,13 @@ def _policy(loaded: Loaded) -> Policy:
     if not loaded.policy:
         return open_policy()
     policy = load_policy(loaded.policy)
-    failed = [each for each in policy.run_tests() if not each.passed]
-    if failed:
+    failed = policy.first_failure()
+    if failed is not None:
+        expected = f"{failed.expected} by {failed.expected_by}" if failed.expected_by else failed.expected
         raise ConfigError(
-            f"The policy's own tests fail: {failed[0].name} expects {failed[0].expected}, got {failed[0].got}.",
+            f"A test of the policy fails: {failed.name} expects {expected}, got {failed.got} by {failed.by or '-'}.",
             hint="Run `callgate policy test` for all of them.",
-            place=failed[0].place,
+            place=failed.place,
         )
     return policy
 

@@ -45,7 +45,7 @@ def envelope(message: Mapping[str, Any], headers: Headers | None, door: str) -> 
         raise _bad_meta(VERSION_KEY, "a string")
     if not isinstance(capabilities, dict):
         raise _bad_meta(CAPABILITIES_KEY, "an object")
-    if headers is not None:
+    if headers is not None and not _plainly_agree(message, version, headers):
         _agree(message, version, headers)
     if version not in MODERN_VERSIONS:
         raise unsupported(version)
@@ -123,6 +123,22 @@ def _meta(message: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _bad_meta(key: str, what: str) -> ProtocolError:
     return ProtocolError(f"params._meta must hold {key!r} ({what}).", INVALID_PARAMS)
+
+
+def _plainly_agree(message: Mapping[str, Any], version: str, headers: Headers) -> bool:
+    """Whether the headers of a ``tools/call`` are the body's values, letter by letter: nearly every request's are.
+
+    Anything else (another method, an encoded name, a mistake) is looked at closely by ``_agree``.
+    """
+    name = message["params"].get("name")
+    return (
+        headers.get(b"mcp-method") == b"tools/call" == message["method"].encode()
+        and headers.get(b"mcp-protocol-version") == version.encode()
+        and isinstance(name, str)
+        and name.isascii()
+        and not name.startswith("=?")
+        and headers.get(b"mcp-name") == name.encode()
+    )
 
 
 def _agree(message: Mapping[str, Any], version: str, headers: Headers) -> None:

@@ -8,6 +8,7 @@ uvicorn's queue, so that pipelined requests are answered in order. Every request
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -22,12 +23,20 @@ if TYPE_CHECKING:
 #: A refused connection is read and discarded for this long, so that the client sees the answer and not a reset.
 LINGER = 1.0
 DISCARD = 4 * 1024 * 1024
+#: A chunked body may take this many times ``max_body`` on the wire (chunks of one byte take six bytes each).
+CHUNKED = 8
+#: A client that is behind has to read this much (bytes) between two sweeps to count as reading.
+PROGRESS = 1024
 
 IDLE, HEADERS, BODY, BUSY, CLOSING = range(5)
 
 
 class Lane(HttpToolsProtocol):
-    """One client connection. ``desk`` answers; ``since`` and ``state`` are what the sweep looks at."""
+    """One client connection. ``state`` says what is being read, ``since`` when that began (for the sweep).
+
+    ``cycle`` is the request that came last, ``active`` the one that is being answered, ``reading`` the one whose
+    body is still coming in. Those between ``active`` and ``cycle`` wait in ``pipeline``.
+    """
 
     desk: FrontDesk
     cycle: Any  # a Turn or one of uvicorn's request cycles
@@ -37,35 +46,50 @@ class Lane(HttpToolsProtocol):
         self.state = IDLE
         self.since = self.loop.time()
         self.stalled = 0.0
-        self.head_bytes = 0
-        self.discarded = 0
+        self.backlog = 0
+        self.first = self.head_bytes = self.body_bytes = self.chunk = self.discarded = 0
+        self.active: Any = None
+        self.reading: Any = None
         self.turn: Turn | None = None
+        self.last_word: Refusal | None = None
         if len(self.connections) > self.desk.limits.max_connections:
             self.refuse(Refusal(503, "Too many connections."))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        lost = [self.cycle, *(cycle for cycle, _ in self.pipeline)]
+        lost = [self.active, *(cycle for cycle, _ in self.pipeline)]
+        self.pipeline.clear()
         super().connection_lost(exc)
         for cycle in lost:
-            if isinstance(cycle, Turn):
-                cycle.lost()
+            _abandon(cycle)
 
     def data_received(self, data: bytes) -> None:
+        self.chunk = len(data)
         if self.state == CLOSING:
-            self.discarded += len(data)
+            self.discarded += self.chunk
             if self.discarded > DISCARD:
                 self.transport.abort()
             return
+        if self.state == HEADERS:
+            self.head_bytes += self.chunk
+        elif self.state == BODY:
+            self.body_bytes += self.chunk
+        self._feed(data)
+        limits = self.desk.limits
+        if self.state == HEADERS and self.head_bytes > limits.max_header_bytes:
+            self.refuse(Refusal(431, "The headers are too large."))
+        elif self.state == BODY and self.body_bytes > CHUNKED * limits.max_body + limits.max_header_bytes:
+            self.refuse(Refusal(413, f"The body is larger than {limits.max_body} bytes."))
+
+    def _feed(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.refuse(Refusal(400, "This endpoint does not upgrade connections."))
+        except httptools.HttpParserUpgrade as upgrade:
+            # An offer to upgrade may be ignored (RFC 9110, section 7.8); the parser stops behind the request.
+            rest = data[upgrade.args[0] :]
+            if rest and len(rest) < len(data) and self.state != CLOSING:
+                self._feed(rest)
         except httptools.HttpParserError:
             self.refuse(Refusal(400, "The request is not valid HTTP."))
-        if self.state == HEADERS:
-            self.head_bytes += len(data)
-            if self.head_bytes > self.desk.limits.max_header_bytes:
-                self.refuse(Refusal(431, "The headers are too large."))
 
     # What the parser reports
 
@@ -73,29 +97,41 @@ class Lane(HttpToolsProtocol):
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
-        self.turn = None
-        self.head_bytes = 0
+        self.turn = self.reading = None
+        self.first, self.head_bytes, self.body_bytes = self.chunk, 0, 0
         if self.state != CLOSING:
             self.state = HEADERS
             self.since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        if self.state == HEADERS:  # trailers are no headers
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self.state == CLOSING:
             return
         self.state = BODY
         self.since = self.loop.time()
-        refusal = admit(self.headers, len(self.url), self.desk)
+        by_name = dict(self.headers)
+        method = self.parser.get_method()
+        refusal = admit(self.headers, by_name, self._head_size(), self.desk)
+        if refusal is None and method == b"CONNECT":
+            refusal = Refusal(405, "This is no proxy.")
         if refusal is not None:
             self.refuse(refusal)
             return
-        door = self.desk.door(self.url) if self.parser.get_method() == b"POST" else None
+        door = self.desk.door(self.url) if method == b"POST" else None
         if door is None:
             self._leave_to_asgi()
-            return
-        self._take_turn(door)
+        else:
+            self._take_turn(door, by_name)
+
+    def _head_size(self) -> int:
+        """Bytes of request line and headers; a rough upper bound where that is small enough to tell."""
+        most = self.first + self.head_bytes
+        if most <= self.desk.limits.max_header_bytes:
+            return most
+        return len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
 
     def on_body(self, body: bytes) -> None:
         if self.state == CLOSING:
@@ -109,24 +145,29 @@ class Lane(HttpToolsProtocol):
         if self.state == CLOSING:
             return
         self.state = BUSY
+        self.reading = None
         if self.turn is None:
             super().on_message_complete()
+            self._rest()
         else:
             self.turn.completed()
 
     # Turns
 
-    def _take_turn(self, door: str) -> None:
-        keep_alive = self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive()
-        self.turn = turn = Turn(self, door, dict(self.headers), keep_alive)
-        before, self.cycle = self.cycle, turn
-        if before is None or before.response_complete:
-            turn.start()
-        else:
+    def _take_turn(self, door: str, headers: Mapping[bytes, bytes]) -> None:
+        current = self.parser.get_http_version() == "1.1"
+        turn = Turn(self, door, headers, current and self.parser.should_keep_alive())
+        turn.chunks = current
+        waits = self.pipeline or (self.cycle is not None and not self.cycle.response_complete)
+        self.turn = self.reading = self.cycle = turn
+        if waits or self.flow.write_paused:
             self.flow.pause_reading()
             self.pipeline.appendleft((turn, None))  # type: ignore[arg-type]
+        else:
+            self._start_asgi_task(turn, None)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self.active = cycle
         if isinstance(cycle, Turn):
             cycle.start()
         else:
@@ -134,12 +175,36 @@ class Lane(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
-        elif self.state == BUSY:
+        self.active = None
+        if not self.transport.is_closing():
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Nothing is being answered: begin with the next request, unless the client has yet to read the last answer."""
+        if self.flow.write_paused:
+            self.flow.pause_reading()  # ``resume_writing`` comes back here
+        elif self.pipeline:
+            self.loop.call_soon(self._start_next)  # soon: many short answers must not nest
+        elif self.last_word is not None:
+            self._say_last_word()
+        else:
+            self._read_on()
+            self._rest()
+
+    def _start_next(self) -> None:
+        if self.active is None and self.pipeline and not (self.flow.write_paused or self.transport.is_closing()):
+            cycle, app = self.pipeline.pop()
+            if not self.pipeline:
+                self._read_on()
+            self._start_asgi_task(cycle, app)
+
+    def _read_on(self) -> None:
+        if self.flow.read_paused:
+            self.since = self.loop.time()  # what the client could not send meanwhile is not late
+            self.flow.resume_reading()
+
+    def _rest(self) -> None:
+        if self.state == BUSY and self.active is None and not self.pipeline:
             self.state = IDLE
             self.since = self.loop.time()
 
@@ -150,6 +215,7 @@ class Lane(HttpToolsProtocol):
         self.headers.extend(headers)
         self.expect_100_continue = expects
         super().on_headers_complete()
+        self.reading = self.cycle
 
     def _asgi_body(self, body: bytes) -> None:
         if len(self.cycle.body) + len(body) > self.desk.limits.max_body:
@@ -160,22 +226,37 @@ class Lane(HttpToolsProtocol):
     # Closing
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer a request that is not let in, and close the connection without losing the answer."""
+        """Refuse what is being read: the requests before it are answered first, then the connection ends."""
         if self.state == CLOSING or self.transport.is_closing():
             return
         self.state = CLOSING
-        self.since = self.loop.time()
-        for cycle in (self.cycle, *(cycle for cycle, _ in self.pipeline)):
-            if isinstance(cycle, Turn):
-                cycle.lost()
-        self.pipeline.clear()
+        self.last_word = refusal
         self.desk.refused(refusal)
-        self.transport.write(refusal.response())
+        refused, self.reading = self.reading, None
+        if refused is not None:
+            _abandon(refused)
+            if refused is self.active:
+                self.active = None
+            elif self.pipeline and self.pipeline[0][0] is refused:
+                self.pipeline.popleft()
+            if refused.response_complete or getattr(refused, "response_started", False):
+                self.last_word = None  # it has its answer, or half of it
+        if self.active is None and not self.pipeline:
+            self._say_last_word()
+        else:
+            self.flow.resume_reading()  # to see the client go; what comes is discarded
+
+    def _say_last_word(self) -> None:
+        """Write the refusal and close the connection without losing it."""
+        refusal, self.last_word = self.last_word, None
+        self.since = self.loop.time()
+        if refusal is not None:
+            self.transport.write(refusal.response())
         if self.transport.can_write_eof():
             self.transport.write_eof()
 
     def shutdown(self) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+        if self.active is None and not self.pipeline:
             self.transport.close()
         else:
             self.cycle.keep_alive = False
@@ -183,17 +264,20 @@ class Lane(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self.stalled = self.loop.time()
+        self.backlog = self.transport.get_write_buffer_size()
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self.stalled = 0.0
+        if self.active is None and not self.transport.is_closing():
+            self._go_on()
 
     def sweep(self, now: float) -> None:
         """Called about every second: end what has waited too long."""
-        limits, waited = self.desk.limits, now - self.since
-        if self.stalled and now - self.stalled > limits.body_timeout:
+        limits, waited = self.desk.limits, 0.0 if self.flow.read_paused else now - self.since
+        if self.stalled and self._unread_for(now) > limits.body_timeout:
             self.transport.abort()
-        elif self.state == CLOSING:
+        elif self.state == CLOSING and self.active is None and not self.pipeline:
             if waited > LINGER:
                 self.transport.abort()
         elif self.state == HEADERS and waited > limits.header_timeout:
@@ -202,5 +286,22 @@ class Lane(HttpToolsProtocol):
             self.refuse(Refusal(408, "The body did not arrive in time."))
         elif self.state == IDLE and waited > limits.idle_timeout:
             self.transport.close()
-        elif isinstance(self.cycle, Turn):
-            self.cycle.keep_warm(now)
+        elif isinstance(self.active, Turn):
+            self.active.keep_warm(now)
+
+    def _unread_for(self, now: float) -> float:
+        """Seconds since the client last read something worth mentioning."""
+        left = self.transport.get_write_buffer_size()
+        if left <= self.backlog - PROGRESS:
+            self.stalled = now
+        self.backlog = left
+        return now - self.stalled
+
+
+def _abandon(cycle: Any) -> None:
+    """Nobody waits for the answer to this request any more."""
+    if isinstance(cycle, Turn):
+        cycle.lost()
+    elif cycle is not None:
+        cycle.disconnected = True
+        cycle.message_event.set()

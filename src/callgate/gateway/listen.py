@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from collections.abc import Callable
 
@@ -16,6 +17,8 @@ from uvicorn.server import ServerState
 from callgate.errors import ConfigError
 from callgate.gateway.front import FrontDesk
 from callgate.gateway.lane import Lane
+
+log = logging.getLogger("callgate.gateway")
 
 #: How long requests that are running may take to finish when the gateway stops.
 DRAIN = 5.0
@@ -106,7 +109,7 @@ class Listener:
             now = loop.time()
             for connection in tuple(self.state.connections):
                 if isinstance(connection, Lane):
-                    connection.sweep(now)
+                    _sweep(connection, now)
 
     async def aclose(self) -> None:
         """Stop accepting, let running requests finish (at most ``DRAIN`` seconds), close."""
@@ -118,10 +121,22 @@ class Listener:
             connection.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):
-                while self.state.connections:
+                while self.state.connections or self.state.tasks:
                     await asyncio.sleep(0.02)
+        for connection in tuple(self.state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # the connections learn that they are lost
+        # What runs now took too long (a legacy call goes on when its connection is lost, and was waited for as well).
         for task in tuple(self.state.tasks):
             task.cancel()
         await asyncio.gather(*self.state.tasks, return_exceptions=True)
         if self._sweep is not None:
             self._sweep.cancel()
+
+
+def _sweep(lane: Lane, now: float) -> None:
+    try:
+        lane.sweep(now)
+    except Exception:  # one broken connection must not keep the others from being swept
+        log.exception("a connection could not be swept")
+        lane.transport.abort()

@@ -1,4 +1,4 @@
-"""``tools/list`` from the compiled snapshot, filtered by the same policy that judges calls.
+"""Lists from the compiled snapshot, filtered by the same policy that judges calls.
 
 Pages are cached by everything that decides their content: view version, what the policy lets the caller see, the
 era, the position. A filtered list is private (rule CACHE-10). Cursors are sealed, bound to the principal and the
@@ -23,8 +23,24 @@ if TYPE_CHECKING:
     from callgate.catalog import View
     from callgate.gateway.house import House
 
+#: The member that holds the entries of each list.
+MEMBERS = {
+    "tools/list": b"tools",
+    "prompts/list": b"prompts",
+    "resources/list": b"resources",
+    "resources/templates/list": b"resourceTemplates",
+}
 #: Bytes of encoded pages that are kept.
 CACHE_BYTES = 8 * 1024 * 1024
+
+
+class Listed(NamedTuple):
+    """A list as somebody asked for it."""
+
+    method: str
+    view: View
+    who: Principal
+    front: Front
 
 
 class Pages:
@@ -41,8 +57,8 @@ class Pages:
         return page
 
     def put(self, key: Any, page: bytes) -> None:
+        self._bytes += len(page) - len(self._kept.pop(key, b""))
         self._kept[key] = page
-        self._bytes += len(page)
         while self._bytes > CACHE_BYTES:
             self._bytes -= len(self._kept.popitem(last=False)[1])
 
@@ -52,22 +68,22 @@ class Pages:
 
 
 class Cursors:
-    """Opaque positions in a list: sealed with AES-GCM, bound to principal and door."""
+    """Opaque positions in a list: sealed with AES-GCM, bound to the list, the principal and the door."""
 
     def __init__(self, key: Callable[[], bytes]) -> None:
         self._key = key
         self._seal: Any = None
 
-    def seal(self, position: str, who: Principal, door: str) -> str:
+    def seal(self, position: str, asked: Listed) -> str:
         nonce = os.urandom(12)
-        sealed = self._cipher().encrypt(nonce, position.encode(), _bound(who, door))
+        sealed = self._cipher().encrypt(nonce, position.encode(), _bound(asked))
         return base64.urlsafe_b64encode(nonce + sealed).decode()
 
-    def open(self, cursor: object, who: Principal, door: str) -> str:
+    def open(self, cursor: object, asked: Listed) -> str:
         """The position of a cursor; raises ``ProtocolError`` (-32602) for one that is not this caller's."""
         try:
             raw = base64.urlsafe_b64decode(str(cursor).encode("ascii"))
-            return str(self._cipher().decrypt(raw[:12], raw[12:], _bound(who, door)).decode())
+            return str(self._cipher().decrypt(raw[:12], raw[12:], _bound(asked)).decode())
         except Exception:
             raise ProtocolError(
                 "The cursor is not valid.", INVALID_PARAMS, hint="Start again without a cursor."
@@ -81,46 +97,47 @@ class Cursors:
         return self._seal
 
 
-def _bound(who: Principal, door: str) -> bytes:
-    return f"tools/list\0{who.key}\0{door}".encode()
+def _bound(asked: Listed) -> bytes:
+    return f"{asked.method}\0{asked.who.key}\0{asked.view.door}".encode()
 
 
-def page(house: House, view: View, who: Principal, front: Front, cursor: object) -> bytes:
-    """One page of the tools that ``who`` may see, as the JSON of a ``tools/list`` result."""
-    after = "" if cursor is None else house.cursors.open(cursor, who, view.door)
-    seen_as = house.policy.list_key(who, front)
-    # A cursor on a page is bound to one principal, so only lists of a single page are shared between principals.
-    single = len(view.tools) <= house.settings.list_page_size
-    key = None if seen_as is None else (seen_as, view.door, view.version, front.era, after, None if single else who.key)
+def page(house: House, asked: Listed, cursor: object) -> bytes:
+    """One page of what the caller may see, as the JSON of a list result."""
+    after = "" if cursor is None else house.cursors.open(cursor, asked)
+    key = _key(house, asked, after)
     cached = house.pages.get(key) if key is not None else None
     if cached is not None:
         return cached
-    tools = house.policy.visible(who, view.tools, front)
-    encoded = _encode(_Shown(house, view, who, front), tools, after)
+    encoded = _encode(house, asked, after)
     if key is not None:
         house.pages.put(key, encoded)
     return encoded
 
 
-class _Shown(NamedTuple):
-    house: House
-    view: View
-    who: Principal
-    front: Front
+def _key(house: House, asked: Listed, after: str) -> Any:
+    """Everything that decides what a page holds; ``None`` when it must not be kept."""
+    method, view, who, front = asked
+    seen_as = house.policy.list_key(who, front)
+    if seen_as is None:
+        return None
+    # A cursor on a page is bound to one principal, so only lists of a single page are shared between principals.
+    reader = None if len(view.entries(method)) <= house.settings.list_page_size else who.key
+    return who.tenant, method, seen_as, view.door, view.version, front.era, after, reader
 
 
-def _encode(to: _Shown, tools: Sequence[Tool], after: str) -> bytes:
-    house, view, who, front = to
-    start = _position(view, tools, after)
+def _encode(house: House, asked: Listed, after: str) -> bytes:
+    method, view, who, front = asked
+    visible = house.policy.visible(who, view.entries(method), front)
+    start = _position(view, visible, after)
     size = house.settings.list_page_size
-    shown = tools[start : start + size]
-    body = b",".join([view.definitions[view.by_native[tool.native]] for tool in shown])
+    shown = visible[start : start + size]
+    body = b",".join([view.definition(tool) for tool in shown])
     tail = b""
-    if start + size < len(tools):
-        tail = b',"nextCursor":' + msgspec.json.encode(house.cursors.seal(shown[-1].native, who, view.door))
+    if start + size < len(visible):
+        tail = b',"nextCursor":' + msgspec.json.encode(house.cursors.seal(shown[-1].native, asked))
     if front.era == "modern":
         tail += b',"resultType":"complete","ttlMs":0,"cacheScope":"private"'
-    return b'{"tools":[%b]%b}' % (body, tail)
+    return b'{"%b":[%b]%b}' % (MEMBERS[method], body, tail)
 
 
 def _position(view: View, tools: Sequence[Tool], after: str) -> int:

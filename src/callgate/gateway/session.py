@@ -1,7 +1,7 @@
 """Legacy sessions: ids are sealed (AES-GCM) and bound to the principal and the door.
 
 A session lives in this process, bounded per principal and in time. A sealed id from before a restart opens the
-session again from what it carries; one that was ended or has expired does not. Somebody else's id is answered
+session again from what it carries, unless it was ended since or is older than ``session_ttl``. Somebody else's id is answered
 like an unknown one (404), so that a stolen id says nothing.
 """
 
@@ -25,6 +25,10 @@ Transport = Literal["http", "stdio"]
 
 #: Notifications that may wait for a slow reader of the GET stream; then the oldest is dropped.
 STREAM_BUFFER = 256
+#: Ids from before a restart that were ended since, and must not open again.
+ENDED = 10_000
+
+Stream = asyncio.Queue[bytes | None]
 
 
 class Ticket(msgspec.Struct, frozen=True, array_like=True):
@@ -40,7 +44,9 @@ class Ticket(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Session:
-    """One legacy conversation. ``running`` maps request ids (as JSON) to the task that answers them."""
+    """One legacy conversation. ``running`` maps request ids (as JSON) to the task that answers them, ``streams`` are
+    the open GET streams, oldest first; a ``None`` in one ends it.
+    """
 
     def __init__(self, id: str, ticket: Ticket, transport: Transport = "http") -> None:
         self.id = id
@@ -48,7 +54,7 @@ class Session:
         self.used = time.monotonic()
         self.initialized = False
         self.running: dict[bytes, asyncio.Task[Any]] = {}
-        self.streams: set[asyncio.Queue[bytes | None]] = set()
+        self.streams: list[Stream] = []
         self._transport = transport
         self._log_level: str | None = None
         self.front = self._make_front()
@@ -68,19 +74,26 @@ class Session:
         )  # fmt: skip
 
     def push(self, notification: bytes) -> None:
-        """Send a notification to the open GET streams; a reader that is too slow loses the oldest ones."""
-        for queue in self.streams:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(notification)
+        """Send a notification on one GET stream, the newest: no message goes out twice (2025-11-25, "Multiple
+        Connections"). A reader that is too slow loses the oldest ones.
+        """
+        if self.streams:
+            _put(self.streams[-1], notification)
+
+    def close_streams(self) -> None:
+        for stream in self.streams:
+            _put(stream, None)
 
     def end(self) -> None:
-        for queue in self.streams:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(None)
+        self.close_streams()
         for task in tuple(self.running.values()):
             task.cancel()
+
+
+def _put(stream: Stream, message: bytes | None) -> None:
+    if stream.full():
+        stream.get_nowait()
+    stream.put_nowait(message)
 
 
 class Sessions:
@@ -93,6 +106,7 @@ class Sessions:
         self._boot = os.urandom(8)
         self._by_id: dict[str, Session] = {}
         self._of: dict[str, OrderedDict[str, Session]] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -123,6 +137,10 @@ class Sessions:
             del mine[session.id]
             if not mine:
                 del self._of[session.ticket.principal]
+            if session.ticket.boot != self._boot:
+                self._ended[session.id] = None
+                if len(self._ended) > ENDED:
+                    self._ended.popitem(last=False)
             session.end()
 
     def streams_of(self, principal: str) -> int:
@@ -140,6 +158,11 @@ class Sessions:
         for session in self._by_id.values():
             session.push(notification)
 
+    def close_streams(self) -> None:
+        """End all GET streams; their clients connect again, to the next process."""
+        for session in self._by_id.values():
+            session.close_streams()
+
     def aclose(self) -> None:
         for session in tuple(self._by_id.values()):
             self.end(session)
@@ -155,7 +178,9 @@ class Sessions:
     def _revived(self, id: str) -> Session | None:
         """A session of an earlier process (or of another replica), opened again from its sealed id."""
         ticket = self._opened(id)
-        if ticket is None or ticket.boot == self._boot or ticket.issued < time.time() - self.limits.session_ttl:
+        if ticket is None or ticket.boot == self._boot or id in self._ended:
+            return None
+        if ticket.issued < time.time() - self.limits.session_ttl:
             return None
         session = Session(id, ticket)
         session.initialized = True
@@ -170,7 +195,7 @@ class Sessions:
         return self._seal
 
     def _sealed(self, ticket: Ticket) -> str:
-        sealed = self._cipher().encrypt(ticket.nonce, msgspec.msgpack.encode(ticket), b"session")
+        sealed = self._cipher().encrypt(ticket.nonce, msgspec.json.encode(ticket), b"session")
         return base64.urlsafe_b64encode(ticket.nonce + sealed).decode().rstrip("=")
 
     def _opened(self, id: str) -> Ticket | None:
@@ -178,7 +203,7 @@ class Sessions:
             return None
         try:
             raw = base64.urlsafe_b64decode(id + "=" * (-len(id) % 4))
-            return msgspec.msgpack.decode(self._cipher().decrypt(raw[:12], raw[12:], b"session"), type=Ticket)
+            return msgspec.json.decode(self._cipher().decrypt(raw[:12], raw[12:], b"session"), type=Ticket)
         except Exception:  # InvalidTag, binascii.Error, DecodeError: all mean that the id is not ours
             return None
 

@@ -6,9 +6,10 @@ The response is one JSON object, or, from the first notification on, an event st
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import sys
+from collections.abc import Coroutine, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from callgate.gateway.dispatch import Reply
 
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
 
 STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}\r\n".encode() for each in HTTPStatus}
 JSON_OK = STATUS_LINES[200] + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n%b"
+CALL_OK = STATUS_LINES[200] + b"content-type: application/json\r\ncallgate-call-id: %b\r\ncontent-length: %d\r\n\r\n%b"
 STREAM_OK = (
     STATUS_LINES[200] + b"content-type: text/event-stream\r\ncache-control: no-cache, no-transform\r\n"
     b"x-accel-buffering: no\r\ntransfer-encoding: chunked\r\n"
+)
+#: The gate let this Origin in, so its pages may read the answer.
+ALLOW_ORIGIN = (
+    b"access-control-allow-origin: %b\r\nvary: origin\r\n"
+    b"access-control-expose-headers: mcp-session-id, callgate-call-id, www-authenticate\r\n"
 )
 EVENT = b"event: message\ndata: %b\n\n"
 #: A reader this far behind loses progress and log messages, never the answer.
@@ -42,7 +49,11 @@ class Turn:
         self.message_event = NEVER
         self.streaming = False
         self.survives = False
-        self.session = b""
+        #: The JSON-RPC id, once it is read; whether the client's HTTP version knows chunks (event streams need them).
+        self.id: Any = None
+        self.chunks = True
+        origin = headers.get(b"origin")
+        self._extra = b"" if origin is None else ALLOW_ORIGIN % origin
         self.task: asyncio.Task[None] | None = None
         self._written = 0.0
         self._body: list[bytes] = []
@@ -71,15 +82,20 @@ class Turn:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         lane = self.lane
-        self.task = task = lane.loop.create_task(lane.desk.serve(self, body))
-        lane.tasks.add(task)
-        task.add_done_callback(lane.tasks.discard)
+        # ``serve`` handles every error, and the turn holds the task: it needs no callback when it is done.
+        self.task = begin(lane.loop, lane.desk.serve(self, body))
 
     def lost(self) -> None:
         """The client is gone. In the modern era that cancels the request; in the legacy era it does not (HTTP-14)."""
         self.disconnected = True
-        if self.task is not None and not self.survives:
-            self.task.cancel()
+        task = self.task
+        if task is None or task.done():
+            return
+        # Nobody else waits for it any more, so the listener does when it closes.
+        self.lane.tasks.add(task)
+        task.add_done_callback(self.lane.tasks.discard)
+        if not self.survives:
+            task.cancel()
 
     # Writing
 
@@ -96,9 +112,8 @@ class Turn:
 
     def open_stream(self) -> None:
         self.streaming = True
-        session = b"mcp-session-id: %b\r\n" % self.session if self.session else b""
         close = b"" if self.keep_alive else b"connection: close\r\n"
-        self.lane.transport.write(STREAM_OK + session + close + b"\r\n")
+        self.lane.transport.write(STREAM_OK + self._extra + close + b"\r\n")
 
     def _event(self, message: bytes) -> None:
         event = EVENT % message
@@ -106,7 +121,7 @@ class Turn:
         self._written = self.lane.loop.time()
 
     def keep_warm(self, now: float) -> None:
-        if self.streaming and not self.response_complete and now - self._written > WARM:
+        if self.streaming and not self.lane.flow.write_paused and now - self._written > WARM:
             self._written = now
             self.lane.transport.write(b"3\r\n:\n\n\r\n")
 
@@ -115,27 +130,38 @@ class Turn:
         if self.disconnected or self.response_complete:
             return
         if self.streaming:
-            self._event(_one_line(reply.body))
-            self.lane.transport.write(b"0\r\n\r\n")
+            self._end_stream(reply.body)
         else:
             self.lane.transport.write(self._plain(reply))
         self._done()
 
-    def answer(self, status: int, body: bytes = b"", headers: bytes = b"", kind: bytes = b"application/json") -> None:
+    def _end_stream(self, body: bytes) -> None:
+        if body:
+            self._event(_one_line(body))
+        self.lane.transport.write(b"0\r\n\r\n")
+
+    def answer(self, status: int, body: bytes = b"", headers: bytes = b"") -> None:
         """Write a response that is not a reply to a message (401, 415 …)."""
         if self.disconnected or self.response_complete:
             return
-        content = b"content-type: %b\r\n" % kind if body else b""
-        close = b"" if self.keep_alive else b"connection: close\r\n"
-        head = b"%b%b%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINES[status], content, headers, close, len(body))
-        self.lane.transport.write(head + body)
+        if self.streaming:  # the status has left long ago
+            self._end_stream(body)
+        else:
+            content = b"content-type: application/json\r\n" if body else b""
+            extra = content + headers + self._extra + (b"" if self.keep_alive else b"connection: close\r\n")
+            head = b"%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINES[status], extra, len(body))
+            self.lane.transport.write(head + body)
         self._done()
 
     def _plain(self, reply: Reply) -> bytes:
         body = reply.body
-        if reply.status == 200 and self.keep_alive and not reply.session and not reply.call and body:
+        if reply.status == 200 and self.keep_alive and not (reply.session or self._extra) and body:
+            if reply.call:
+                return CALL_OK % (reply.call.encode(), len(body), body)
             return JSON_OK % (len(body), body)
-        extra = b"callgate-call-id: %b\r\n" % reply.call.encode() if reply.call else b""
+        extra = self._extra
+        if reply.call:
+            extra += b"callgate-call-id: %b\r\n" % reply.call.encode()
         if reply.session:
             extra += b"mcp-session-id: %b\r\n" % reply.session.encode()
         if not self.keep_alive:
@@ -149,6 +175,13 @@ class Turn:
         if not self.keep_alive:
             self.lane.transport.close()
         self.lane.on_response_complete()
+
+
+def begin(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that runs to its first wait at once, where Python can (3.12): a list or a ping is done by then."""
+    if sys.version_info >= (3, 12):
+        return asyncio.Task(work, loop=loop, eager_start=True)
+    return loop.create_task(work)
 
 
 class _Never:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from callgate.egress import Origin, Response, encode_headers
 from callgate.errors import ConfigError, UpstreamError
@@ -30,9 +30,9 @@ class Endpoint:
         self._get = origin.start_line("GET") + b"accept: text/event-stream\r\n" + common
         self._delete = origin.start_line("DELETE") + common
 
-    async def post(self, headers: bytes, body: bytes, deadline: float, replay: bool = False) -> Response:
+    def post(self, headers: bytes, body: bytes, deadline: float, replay: bool = False) -> Awaitable[Response]:
         data = b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body)
-        return await self._origin.request(data, deadline, events=True, replay=replay)
+        return self._origin.request(data, deadline, events=True, replay=replay)
 
     async def listen(self, headers: bytes, deadline: float) -> Response:
         return await self._origin.request(self._get + headers + b"\r\n", deadline, events=True, replay=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class Upstreams:
         self._ending: set[asyncio.Task[None]] = set()
         self._stopped: dict[str, ServerStatus] = {}
 
-    async def send(self, permitted: Permitted, emit: Emit | None) -> Answer:
+    def send(self, permitted: Permitted, emit: Emit | None) -> Awaitable[Answer]:
         """Make one permitted call. ``emit`` gets progress and log notifications for the client as compact JSON.
 
         ``UpstreamUnavailable``: the server got nothing. ``UpstreamTimeout``, ``UpstreamError``: it may have acted.
@@ -60,7 +60,7 @@ class Upstreams:
         server = self._servers.get(call.tool.server)
         if server is None:
             raise UpstreamUnavailable(f"Server `{call.tool.server}` is not configured.")
-        return await server.send(call, emit)
+        return server.send(call, emit)
 
     async def apply(self, servers: Mapping[str, Server], base: Path) -> None:
         """Make the running servers those of the configuration: stop what is gone, replace what changed, start what

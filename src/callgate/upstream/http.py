@@ -45,12 +45,8 @@ class ModernHttp:
     async def call(self, call: Call, emit: Emit | None, deadline: float) -> Answer:
         ident = self._next_id()
         relay = Relay(call, ident, emit)
-        tool = call.tool
-        head = self._heads.get(tool.name) or self._head(tool.name)
-        if tool.header_arguments:
-            head += param_headers(tool, call.arguments)
         body = self._stamp.call(call, ident, relay.wants_progress)
-        response = await self._post(head, body, deadline, False)
+        response = await self._post(self._head(call), body, deadline, False)
         said = answer(await reply(response, ident, relay.heard), "modern")
         if said.error is not None and said.error.code == HEADER_MISMATCH:
             # The tool's header annotations have changed (HDR-8): list again, so that the next call is right.
@@ -97,14 +93,19 @@ class ModernHttp:
             self._notice()
             raise
 
-    def _head(self, tool: str) -> bytes:
-        if len(self._heads) > 4096:
-            self._heads.clear()
-        head = self._heads[tool] = b"mcp-protocol-version: %b\r\nmcp-method: tools/call\r\nmcp-name: %b\r\n" % (
-            MODERN.encode(),
-            header_value(tool),
-        )
-        return head
+    def _head(self, call: Call) -> bytes:
+        tool = call.tool
+        head = self._heads.get(tool.name)
+        if head is None:
+            if len(self._heads) > 4096:
+                self._heads.clear()
+            named = call.params.get("name") or call.params.get("uri") or tool.name
+            head = self._heads[tool.name] = b"mcp-protocol-version: %b\r\nmcp-method: %b\r\nmcp-name: %b\r\n" % (
+                MODERN.encode(),
+                call.method.encode(),
+                header_value(str(named)),
+            )
+        return head + param_headers(tool, call.arguments) if tool.header_arguments else head
 
 
 def _ignore(message: Envelope) -> None:

@@ -15,9 +15,9 @@ from callgate.errors import CallgateError, UpstreamError, UpstreamTimeout, Upstr
 from callgate.types import Answer, Call
 
 from .endpoint import Endpoint, reply
-from .link import Hello, Notice, legacy_hello
+from .link import Hello, Notice, legacy_hello, nobody
 from .relay import Emit, Loudness, Relay
-from .wire import LEGACY, Envelope, Stamp, answer, notification, read, reply_to, request, result_object
+from .wire import LEGACY, LIST_CHANGED, Envelope, Stamp, answer, notification, read, reply_to, request, result_object
 
 _SESSION = re.compile(rb"[\x21-\x7e]{1,1024}\Z")
 GRACE = 5.0  # seconds for courtesies: cancelled, ping, DELETE
@@ -60,7 +60,8 @@ class LegacyHttp:
     ) -> LegacyHttp:
         link = cls(endpoint, client_info, next_id, notice)
         await link._initialize(deadline)
-        link._listener = asyncio.create_task(link._listen())
+        if notice is not nobody:
+            link._listener = asyncio.create_task(link._listen())
         return link
 
     async def call(self, call: Call, emit: Emit | None, deadline: float) -> Answer:
@@ -144,7 +145,7 @@ class LegacyHttp:
     def _heard(self, message: Envelope) -> None:
         if message.id is not None:
             self._courtesy(reply_to(message.id, message.method))
-        elif message.method == "notifications/tools/list_changed":
+        elif message.method in LIST_CHANGED:
             self.stale = True
             self._notice()
 

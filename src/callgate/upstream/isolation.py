@@ -9,7 +9,7 @@ from typing import Any
 from callgate.config.model import Server
 from callgate.errors import Overloaded, UpstreamTimeout
 
-from .link import Connector, Link
+from .link import Connector, Link, nobody
 
 MAX_LINKS = 64
 
@@ -52,7 +52,7 @@ class Isolation:
             if own is not None:
                 self._end(key, own)
             self._make_room()
-            own = self._links[key] = Own(asyncio.create_task(self._connector.connect(_nobody)))
+            own = self._links[key] = Own(asyncio.create_task(self._connector.connect(nobody)))
         own.users += 1
         try:
             async with asyncio.timeout_at(deadline):
@@ -105,10 +105,6 @@ class Isolation:
         task = asyncio.create_task(ending)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-
-
-def _nobody() -> None:
-    """News of a principal's own link interest nobody: tools are listed by the shared one."""
 
 
 def _dead(own: Own) -> bool:

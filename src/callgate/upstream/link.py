@@ -19,6 +19,10 @@ from .wire import HOP, LEGACY, MODERN
 Notice = Callable[[], None]
 
 
+def nobody() -> None:
+    """The notice of a link whose news interest nobody: it need not listen for any."""
+
+
 class Hello(msgspec.Struct, frozen=True):
     """What the server said of itself when the link was made."""
 

@@ -16,6 +16,7 @@ from .relay import Emit, Loudness, Relay
 from .serverlog import ServerLog
 from .wire import (
     LEGACY,
+    LIST_CHANGED,
     MODERN,
     Envelope,
     Stamp,
@@ -171,7 +172,7 @@ class Pipe:
                 wait.relay.progress(params)
         elif method == "notifications/message":
             self._log_message(message)
-        elif method == "notifications/tools/list_changed":
+        elif method in LIST_CHANGED:
             self.stale = True
             self._notice()
 

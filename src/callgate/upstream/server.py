@@ -206,7 +206,7 @@ class Supervisor:
         listing = await read_listing(self.name, link, deadline)
         self._tools = len(listing.tools)
         self._on_listing(listing)
-        self._fresh_until = self._loop.time() + _lifetime(listing)
+        self._fresh_until = self._loop.time() + _lifetime(listing) * random.uniform(0.9, 1.0)
         return listing
 
     async def _keep_fresh(self, link: Link) -> None:
@@ -225,6 +225,7 @@ class Supervisor:
         """A list that cannot be read does not end a link that works: the old one stays, and the next try waits."""
         try:
             await self._list(link)
+            self._reason = ""
         except CallgateError as error:
             self._fresh_until = self._loop.time() + TTL[0]
             self._reason = f"could not be listed again: {error.message}"
@@ -235,6 +236,9 @@ class Supervisor:
         if self._closing:
             return
         self._closing = True
+        if self._link is None:
+            self._reason = "is being removed"
+            self._tried.set()  # calls that wait for the start need wait no longer
         until = self._loop.time() + DRAIN
         while self._bulkhead.running and self._loop.time() < until:
             await asyncio.sleep(0.02)

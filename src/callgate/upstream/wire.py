@@ -19,6 +19,7 @@ MODERN = "2026-07-28"
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 HOP = "io.modelcontextprotocol/"
 METHOD_NOT_FOUND = -32601
+LIST_CHANGED = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 _FLAGS = re.compile(r"-([0-9a-f]{2})\Z")
@@ -130,7 +131,7 @@ def client_capabilities(front: Front | None) -> bytes:
 
 
 class Stamp:
-    """Builds ``tools/call`` requests and ``_meta`` for one server's era."""
+    """Builds the requests of callers, and ``_meta``, for one server's era."""
 
     def __init__(self, era: Era, client_info: Mapping[str, Any]) -> None:
         self._hop = b""
@@ -149,7 +150,9 @@ class Stamp:
         return b"{%b%b}" % (self._hop, client_capabilities(None)) if self._hop else b"{}"
 
     def call(self, call: Call, ident: int, wants_progress: bool) -> bytes:
-        """The whole ``tools/call`` request: the arguments that were judged, and metadata of this hop."""
+        """The whole request: what was judged, and metadata of this hop."""
+        if call.method != "tools/call":
+            return self._other(call, ident, wants_progress)
         name = self._names.get(call.tool.name)
         if name is None:
             if len(self._names) > 4096:
@@ -162,6 +165,13 @@ class Stamp:
             encode(call.arguments),
             b',"_meta":{%b}' % meta if meta else b"",
         )
+
+    def _other(self, call: Call, ident: int, wants_progress: bool) -> bytes:
+        meta = self._meta(call, ident, wants_progress)
+        body = encode(call.params)
+        if meta:
+            body = body[:-1] + (b"," if call.params else b"") + b'"_meta":{%b}}' % meta
+        return request(ident, call.method, body)
 
     def _meta(self, call: Call, ident: int, wants_progress: bool) -> bytes:
         """The client's own keys go on; keys of the client's hop, its progress token and its span do not."""
@@ -187,4 +197,4 @@ def _traceparent(call: Call) -> bytes:
     given = call.meta.get("traceparent")
     if isinstance(given, str) and (found := _FLAGS.search(given)):
         flags = found[1]
-    return f"00-{call.trace_id}-{random.getrandbits(64) or 1:016x}-{flags}".encode()
+    return b"00-%b-%016x-%b" % (call.trace_id.encode(), random.getrandbits(64) or 1, flags.encode())

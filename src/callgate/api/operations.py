@@ -1,0 +1,126 @@
+"""Every operation of the admin API, once: routes and the OpenAPI document are both made of this table."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from callgate.api import servers, shapes
+from callgate.api.calls import Log
+from callgate.api.explain import explain
+from callgate.api.openapi import document
+from callgate.api.reader import Reader
+
+if TYPE_CHECKING:
+    from callgate.gateway import House
+
+
+class Question(msgspec.Struct):
+    """One request, recognised and taken apart. ``body`` is what ``Operation.takes`` says, or ``None``."""
+
+    house: House
+    log: Log
+    reader: Reader
+    urls: shapes.Urls
+    started: float
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Any = None
+
+
+class Query(msgspec.Struct, frozen=True):
+    """One query parameter."""
+
+    name: str
+    says: str
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One operation; ``name`` is its ``operationId``, ``gives`` and ``takes`` are shapes (``dict``: any object)."""
+
+    method: str
+    path: str
+    name: str
+    says: str
+    gives: type
+    answer: Callable[[Question], Awaitable[Any]]
+    takes: type | None = None
+    query: tuple[Query, ...] = ()
+    refusals: tuple[int, ...] = ()
+
+
+async def _status(asked: Question) -> shapes.Status:
+    return servers.status(asked.house, asked.reader, asked.urls, asked.started)
+
+
+async def _servers(asked: Question) -> shapes.Servers:
+    return servers.servers(asked.house, asked.reader)
+
+
+async def _tools(asked: Question) -> shapes.Tools:
+    return servers.tools(asked.house, asked.reader, asked.query)
+
+
+async def _calls(asked: Question) -> shapes.Calls:
+    return await asked.log.find(asked.reader, asked.query)
+
+
+async def _call(asked: Question) -> shapes.CallShown:
+    return await asked.log.show(asked.reader, asked.path["id"])
+
+
+async def _why(asked: Question) -> shapes.Why:
+    return await asked.log.why(asked.reader, asked.path["id"])
+
+
+async def _explain(asked: Question) -> shapes.Explained:
+    return await explain(asked.house, asked.reader, asked.body)
+
+
+async def _openapi(asked: Question) -> dict[str, Any]:
+    return document(OPERATIONS)
+
+
+_FILTERS = (
+    Query("subject", "Exactly this caller."),
+    Query("server", "Exactly this server."),
+    Query("tool", "A glob over `server/tool`, or over the tool's name when it has no slash."),
+    Query("outcome", "Of ok, tool_error, denied, refused, failed, timeout, cancelled, gap; several with commas."),
+    Query("since", "An age (`10m`, `2h`, `7d`) or a time (ISO 8601, UTC)."),
+    Query("until", "As `since`: not younger than this."),
+    Query("before_id", "A call id: only older calls. For the next page."),
+    Query("after_id", "A call id: only what was written after it, in that order. `0` means from the beginning."),
+    Query("limit", "At most so many, 1 to 10000; 100 if not given."),
+    Query("tenant", "Your own tenant; another one is refused."),
+)
+
+OPERATIONS: tuple[Operation, ...] = (
+    Operation("GET", "/api/v1/status", "getStatus", "How the gateway is doing.", shapes.Status, _status),
+    Operation("GET", "/api/v1/servers", "listServers", "The upstream servers, their state.", shapes.Servers, _servers),
+    Operation(
+        "GET", "/api/v1/tools", "listTools", "The tools that you may see.", shapes.Tools, _tools,
+        query=(
+            Query("server", "Only the tools of this server."),
+            Query("door", "Only what this door shows: `virtual:NAME` or `server:NAME`."),
+        ),
+        refusals=(400, 404),
+    ),
+    Operation(
+        "GET", "/api/v1/calls", "listCalls", "Search the audit log, newest first.", shapes.Calls, _calls,
+        query=_FILTERS, refusals=(400, 403, 503),
+    ),
+    Operation(
+        "GET", "/api/v1/calls/{id}", "getCall", "One audit record.", shapes.CallShown, _call, refusals=(400, 404),
+    ),
+    Operation(
+        "GET", "/api/v1/calls/{id}/why", "explainCall", "Why a call was allowed or denied.", shapes.Why, _why,
+        refusals=(400, 404),
+    ),
+    Operation(
+        "POST", "/api/v1/policy/explain", "explainPolicy", "What the policy says of a call that nobody has made.",
+        shapes.Explained, _explain, takes=shapes.ExplainQuestion, refusals=(400, 403, 404, 413, 415),
+    ),
+    Operation("GET", "/api/v1/openapi.json", "getOpenApi", "This document.", dict, _openapi),
+)  # fmt: skip

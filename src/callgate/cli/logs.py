@@ -1,0 +1,117 @@
+"""`callgate logs`: the audit log, oldest line first, and what is written while one looks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from callgate.cli.options import HERE, Format, Output, Where
+from callgate.cli.output import Column, emit, field, json_line, on_terminal, plain, tsv
+from callgate.cli.remote import Remote
+from callgate.errors import UsageError
+
+PAUSE = 0.3
+WIDTHS = (19, 20, 32, 10, 20, 9, 13)
+
+
+def _time(call: Mapping[str, Any]) -> str:
+    """Local time where people look, the record's own (UTC) where programs do."""
+    if not on_terminal():
+        return str(call["time"])
+    return datetime.fromisoformat(call["time"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _tool(call: Mapping[str, Any]) -> str:
+    return f"{call['server']}/{call['tool']}" if call["server"] else str(call["tool"])
+
+
+def _milliseconds(call: Mapping[str, Any]) -> str:
+    return f"{call.get('duration_us', 0) / 1000:.1f}"
+
+
+COLUMNS = (
+    Column("TIME", _time, keep=True),
+    Column("SUBJECT", field("subject")),
+    Column("TOOL", _tool),
+    Column("OUTCOME", field("outcome"), keep=True),
+    Column("RULE", field("rule")),
+    Column("MS", _milliseconds, keep=True, right=True),
+    Column("CALL", field("id"), keep=True),
+)
+
+
+def logs(
+    *,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    server: str | None = None,
+    tool: str | None = None,
+    subject: str | None = None,
+    outcome: str | None = None,
+    since: str | None = None,
+    limit: int = 50,
+    output: Output = None,
+    where: Where = HERE,
+) -> int:
+    """Show recorded calls, the newest last.
+
+    Parameters
+    ----------
+    follow
+        Go on with what is written from now on.
+    server
+        Only calls to this server.
+    tool
+        Only these tools; a glob over `server/tool`, or over the name alone.
+    subject
+        Only calls of this caller.
+    outcome
+        Only these outcomes: ok, tool_error, denied, refused, failed, timeout, cancelled; several with commas.
+    since
+        Only calls since then: an age such as 10m, 2h or 7d, or a time.
+    limit
+        The newest so many.
+    """
+    if follow and output in ("json", "yaml"):
+        raise UsageError(f"`-o {output}` needs an end, and `--follow` has none.", hint="Use `-o jsonl`.")
+    wanted = {"server": server, "tool": tool, "subject": subject, "outcome": outcome, "since": since}
+    asyncio.run(_logs(wanted, limit, follow, output, where))
+    return 0
+
+
+async def _logs(wanted: dict[str, Any], limit: int, follow: bool, output: Format | None, where: Where) -> None:
+    async with Remote(where) as gateway:
+        first = await gateway.admin("calls", {**wanted, "limit": limit})
+        calls = list(reversed(first["calls"]))
+        if not follow:
+            emit(calls, COLUMNS, output)
+            return
+        _lines(calls, output)
+        seen, after = {call["id"] for call in calls}, first["latest"]
+        del wanted["since"]  # following begins where the first page ended, whatever it showed
+        while True:
+            more = await gateway.admin("calls", {**wanted, "after_id": after, "limit": 1000})
+            _lines([call for call in more["calls"] if call["id"] not in seen], output)
+            seen = {call["id"] for call in more["calls"]} or seen
+            after = more["next"] or after
+            if not more["calls"]:
+                await asyncio.sleep(PAUSE)
+
+
+def _lines(calls: list[Any], output: Format | None) -> None:
+    """Print calls as they come, one line each."""
+    for call in calls:
+        if output == "jsonl":
+            line = json_line(call)
+        elif output == "table" or on_terminal():
+            cells = [plain(column.cell(call)) for column in COLUMNS]
+            line = " ".join(
+                f"{cell:>{width}}" if column.right else f"{cell:<{width}}"
+                for cell, width, column in zip(cells, WIDTHS, COLUMNS, strict=True)
+            ).rstrip()
+        else:
+            line = tsv(call, COLUMNS)
+        print(line, flush=True)
