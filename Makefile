@@ -1,6 +1,6 @@
 # The commands of this project. The first two need Python 3.11 and make, nothing else:
 #
-#   make demo     callgate with two servers, two agents and a policy; watch calls being allowed and denied
+#   make demo     callgate with three servers, two agents and a policy; watch calls being allowed and denied
 #   make test     the fast tests
 #   make check    everything that a change must pass: format, lint, types, imports, sizes, documents, tests
 #   make bench    the benchmark (docs/performance.md)
@@ -34,8 +34,10 @@ $(VENV)/.bench: pyproject.toml tools/venv
 	@$(SETUP) "$(VENV)" bench
 	@touch $(VENV)/.core $@
 
+# Without a terminal (in a script, in CI) the demo ends by itself.
 demo: $(VENV)/.core
-	@$(VENV)/bin/callgate up --demo
+	@if [ -t 1 ]; then $(VENV)/bin/callgate up --demo; \
+	else CALLGATE_DEMO_STAY="$${CALLGATE_DEMO_STAY-20}" $(VENV)/bin/callgate up --demo; fi
 
 test: $(VENV)/.dev
 	@$(RUN) -m pytest -q -n auto

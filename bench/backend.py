@@ -27,10 +27,6 @@ class Backend:
         """From now on the server accepts connections and answers nothing."""
         self._get(port, "/hang")
 
-    def heal(self, port: int) -> None:
-        """The server answers again; what it was asked meanwhile stays unanswered."""
-        self._get(port, "/heal")
-
     @staticmethod
     def _get(port: int, path: str) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)

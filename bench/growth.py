@@ -94,5 +94,9 @@ def sizes(track: Track) -> None:
 
 
 def growth(track: Track) -> None:
-    for part in (tools, servers, rules, sessions, sizes):
-        part(track)
+    track.rounds = track.pace.growth_rounds
+    try:
+        for part in (tools, servers, rules, sessions, sizes):
+            part(track)
+    finally:
+        track.rounds = track.pace.rounds

@@ -12,6 +12,8 @@ import selectors
 import socket
 import sys
 from collections import deque
+from collections.abc import Iterator
+from itertools import count
 from time import perf_counter_ns
 
 from bench.plan import Job, Report, Step
@@ -27,6 +29,16 @@ def wake_on_time() -> None:
     """Ask Linux not to round this process's short waits up by its usual 50 µs; other systems have no such habit."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)
+
+
+def schedule(start: int, rate: float) -> Iterator[int]:
+    """When requests are due (nanoseconds), for ever; computed from the start, so that no error adds up.
+
+    >>> times = schedule(1000, 3e6)
+    >>> [next(times) for _ in range(4)]
+    [1000, 1333, 1666, 2000]
+    """
+    return (start + int(number * SECOND / rate) for number in count())
 
 
 class Line:
@@ -59,7 +71,7 @@ class HttpLoad:
         try:
             for turn in range(self.job.connections):
                 self.open(turn)
-            self.tally = Tally(self.job)
+            self.tally.restart()
             (self.run_open if self.job.rate else self.run_closed)()
         finally:
             self.close()
@@ -96,19 +108,22 @@ class HttpLoad:
 
     def run_open(self) -> None:
         wake_on_time()
-        gap = SECOND / self.job.rate
-        start = now = last_sweep = perf_counter_ns()
-        number = 0
+        times = schedule(perf_counter_ns(), self.job.rate)
+        now, upcoming = perf_counter_ns(), next(times)
+        last_sweep = now
         while self.tally.tick(now):
-            while start + number * gap <= now:
-                self.due.append(int(start + number * gap))
-                number += 1
+            while upcoming <= now:
+                self.due.append(upcoming)
+                upcoming = next(times)
             self.send_due()
-            self.wait((start + number * gap - perf_counter_ns()) / SECOND)
+            self.wait((upcoming - perf_counter_ns()) / SECOND)
             now = perf_counter_ns()
             if now - last_sweep > SECOND // 4:
                 self.sweep(now)
                 last_sweep = now
+        while upcoming < self.tally.end:  # the driver itself overslept the end
+            self.due.append(upcoming)
+            upcoming = next(times)
         self.tally.stop_clock()
         self.drain()
 

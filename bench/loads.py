@@ -21,10 +21,19 @@ def call(door: Door, tool: str, number: int, size: int = 40) -> list[Step]:
     return [Step(request(door, "tools/call", call_params(tool, text), number), Expected(number, text))]
 
 
+def shared_out(least: int, connections: int) -> int:
+    """How many variants there must be so that no two connections ever send the same one (and its id) at once.
+
+    >>> shared_out(1, 8), shared_out(100, 32)
+    (8, 128)
+    """
+    return -(-least // connections) * connections
+
+
 def calls(target: Target, connections: int, size: int = 40) -> Job:
     """Closed loop of calls, spread over all servers of the target."""
     tools = [target.tool(server) for server in target.servers.names]
-    count = max(connections, len(tools))
+    count = shared_out(len(tools), connections)
     variants = [call(target.door, tools[number % len(tools)], number + 1, size) for number in range(count)]
     return Job(variants, port=target.door.port, connections=connections)
 
@@ -87,7 +96,7 @@ def handshakes(target: Target, connections: int) -> Job:
 
 def session_calls(target: Target, sessions: list[str], connections: int) -> Job:
     """Legacy calls that go through all of ``sessions`` in turn."""
-    count = max(len(sessions), connections)
+    count = shared_out(len(sessions), connections)
     variants = [
         call(legacy(target, sessions[number % len(sessions)]), target.echo, number + 1) for number in range(count)
     ]

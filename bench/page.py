@@ -21,14 +21,15 @@ METHOD = """## Method
 
 * A load driver of our own runs in a process of its own: bare sockets, requests prepared as bytes, {driver:.2g} µs of
   its own CPU for each request. Every answer is checked: HTTP status, JSON-RPC id, a result and no error, the very text
-  that was sent or the number of tools. A wrong answer, a lost connection and an answer that does not come are counted as
-  *wrong* and are not in the latencies.
+  that was sent or the number of tools. A wrong answer, a lost connection and an answer that does not come are counted
+  as *wrong* and are not in the latencies.
 * **Closed loop** (`c=8`): eight connections, each sends as soon as it was answered. It shows the most that can be done;
   its latencies flatter a server that stalls. **Open loop** (`6000/s`): requests are due at fixed times whatever
   happens, and latency counts from that time, also for requests that had to wait for a connection (no coordinated
   omission).
-* What is compared runs at the same time and is loaded in turn: {rounds:.0f} rounds of {seconds:g} s for each, in
-  changing order, after {warm_up:g} s of warm-up. Compare figures of one table; machines and days differ.
+* What is compared runs at the same time and is loaded in turn: {rounds:.0f} rounds of {seconds:g} s for each
+  ({growth_rounds:.0f} in the growth tables), in changing order, after {warm_up:g} s of warm-up each. Compare figures of
+  one table; machines and days differ.
 * Driver, gateway and server share the cores of one machine over the loopback interface, with nothing pinned.
 * The server behind every gateway is `bench/upstream.py`. *Messages* are those it received for each one sent; *CPU* is
   user and system time of the gateway's processes from the operating system's accounting, without the driver and the

@@ -20,8 +20,9 @@ class Job(msgspec.Struct, frozen=True):
 
     ``variants`` are sent in turn, each a sequence of steps timed as a whole. ``rate`` is exchanges per second (0:
     closed loop, every connection sends as soon as it was answered). The run ends after ``seconds`` or ``count``
-    exchanges; it goes on for up to five seconds more until there are ``at_least`` exchanges. The CPU time of ``pids`` and of the driver is taken over exactly the measured part. With ``command`` the
-    load goes to the standard input of that program instead of to ``port``.
+    exchanges; it goes on for up to five seconds more until there are ``at_least`` exchanges. The CPU time of ``pids``
+    and of the driver is taken over exactly the measured part. With ``command`` the load goes to the standard input of
+    that program instead of to ``port``.
     """
 
     variants: list[list[Step]]

@@ -131,6 +131,7 @@ class Program:
         for process in [*left, *([psutil.Process(self.pid)] if self.process.poll() is None else [])]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+        psutil.wait_procs(left, GRACE)
         self.process.wait(GRACE)
         self._reader.join(GRACE)
         if self.process.stdout:

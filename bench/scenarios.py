@@ -68,7 +68,7 @@ def pipe(track: Track, connections: int, where: tuple[str, str, str]) -> None:
         variants.append([Step(data, Expected(number, text))])
     nobody = Target(DIRECT, Door(0), lambda _server: "echo", Servers())
     total = Total()
-    for _ in range(track.pace.rounds):
+    for _ in range(track.rounds):
         track.slice(nobody, Job(variants, command=stdio_command(), connections=connections), None, total)
     track.note(where, nobody, total, None)
 
@@ -148,45 +148,39 @@ def hung(track: Track) -> None:
 
 
 def hang(track: Track, target: Target, backend: Backend) -> None:
-    """Slices with and without the hang in turn; while it lasts, callers wait at the hung server."""
-    victim, port = list(target.servers.http.items())[-1]
-    others = Target(target.name, target.door, target.tool, Servers(http=dict(list(target.servers.http.items())[:-1])))
-    others.program, others.ready, others.answered = target.program, target.ready, target.answered
+    """First all servers answer, then one hangs while callers wait for it: the same loads on the others."""
+    *others, victim = target.servers.names
+    front = Target(target.name, target.door, target.tool, Servers({name: target.servers.http[name] for name in others}))
+    front.program, front.ready, front.answered = target.program, target.ready, target.answered
     jobs = {
-        ("calls to the other four", "c=8"): loads.calls(others, 8),
-        ("tools/list", "c=1"): loads.lists(target, 5 * backend.tools),
+        ("calls to the other four", "c=8"): _patient(loads.calls(front, 8)),
+        ("tools/list", "c=1"): _patient(loads.lists(target, 5 * backend.tools)),
     }
-    for (what, load), job in jobs.items():
-        totals = {"none hung": Total(), "one hung": Total()}
-        track.say(f"one of five servers hung · {target.name} · {what}")
-        for _ in range(track.pace.rounds):
-            for state, total in totals.items():
-                release = hold(target, victim, port, backend) if state == "one hung" else lambda: None
-                track.slice(others, _patient(job), None, total)
-                release()
-        for state, total in totals.items():
-            track.note(("hung", f"{what}, {state}", load), others, total, None)
+    for state in ("none hung", "one hung"):
+        waiting = hold(target, victim, backend) if state == "one hung" else []
+        for (what, load), job in jobs.items():
+            track.say(f"{state} · {target.name} · {what}")
+            total = Total()
+            for _ in range(track.rounds):
+                track.slice(front, job, None, total)
+            track.note(("hung", f"{what}, {state}", load), front, total, None)
+        for sock in waiting:
+            sock.close()
 
 
 def _patient(job: Job) -> Job:
     return Job(job.variants, port=job.port, connections=job.connections, timeout=4.0)
 
 
-def hold(target: Target, victim: str, port: int, backend: Backend) -> Callable[[], None]:
-    """Hang the server and put callers in front of it; what is returned ends both."""
-    backend.hang(port)
+def hold(target: Target, victim: str, backend: Backend) -> list[socket.socket]:
+    """Hang the server and put callers in front of it, who wait until their connections are closed."""
+    backend.hang(target.servers.http[victim])
     waiting = []
     for number in range(HELD):
         sock = socket.create_connection(("127.0.0.1", target.door.port), timeout=5)
         sock.sendall(loads.call(target.door, target.tool(victim), 1000 + number)[0].data)
         waiting.append(sock)
-
-    def release() -> None:
-        for sock in waiting:
-            sock.close()
-        backend.heal(port)
-
-    return release
+    return waiting
 
 
 SCENARIOS: dict[str, Callable[[Track], None]] = {

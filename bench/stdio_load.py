@@ -33,13 +33,18 @@ class StdioLoad:
         self.tally = Tally(msgspec.structs.replace(job, pids=[self.process.pid]))
         self.steps = {steps[0].expected.number: steps[0] for steps in job.variants[: job.connections]}
         self.started: dict[int | None, int] = {}
+        self.silent = set(self.steps)
         self.rest = b""
 
     def run(self) -> Report:
         try:
             self.send(list(self.steps.values()))
-            while self.tally.tick(perf_counter_ns()) and self.receive():
-                pass
+            alive = True
+            while self.silent and alive:
+                alive = self.receive()  # the program is still starting: not part of any figure
+            self.tally.restart()
+            while alive and self.tally.tick(perf_counter_ns()):
+                alive = self.receive()
             self.tally.stop_clock()
         finally:
             self.process.kill()
@@ -71,6 +76,7 @@ class StdioLoad:
 
     def answered(self, line: bytes, now: int) -> Step | None:
         step = self.steps.get(_read_id(line).id)
+        self.silent.discard(step.expected.number if step else None)
         if step is not None and self.tally.judge(step, 200, line):
             self.tally.right(self.started[step.expected.number], now, len(line))
         return step

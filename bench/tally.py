@@ -35,10 +35,14 @@ class Tally:
         self.job = job
         self.histogram = Histogram()
         self.report = Report(histogram={}, reasons=[])
-        self.begin = perf_counter_ns() + int(job.warm_up * SECOND)
-        self.end = self.begin + int(job.seconds * SECOND)
         self.measuring = False
         self._right: dict[int, bytes] = {}
+        self.restart()
+
+    def restart(self) -> None:
+        """The warm-up begins now."""
+        self.begin = perf_counter_ns() + int(self.job.warm_up * SECOND)
+        self.end = self.begin + int(self.job.seconds * SECOND)
 
     def tick(self, now: int) -> bool:
         """Notice that the measured part begins; false when the run is over."""
@@ -48,7 +52,7 @@ class Tally:
             self.begin = perf_counter_ns()
             self.end = self.begin + int(self.job.seconds * SECOND)
         enough = bool(self.job.count) and self._done >= self.job.count
-        return not enough and (now < self.end or now < self.end + EXTRA and self._done < self.job.at_least)
+        return not enough and (now < self.end or (now < self.end + EXTRA and self._done < self.job.at_least))
 
     @property
     def _done(self) -> int:

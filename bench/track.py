@@ -27,12 +27,16 @@ class Pace(msgspec.Struct, frozen=True):
     """How long things take: each target has ``rounds`` slices of ``seconds`` of each load, in turn with the others."""
 
     rounds: int
+    growth_rounds: int
     seconds: float
     starts: int
     warm_up: float = 0.2
 
 
-PACES = {"quick": Pace(rounds=2, seconds=0.8, starts=3), "full": Pace(rounds=5, seconds=1.6, starts=7)}
+PACES = {
+    "quick": Pace(rounds=2, growth_rounds=1, seconds=0.8, starts=3),
+    "full": Pace(rounds=5, growth_rounds=2, seconds=1.6, starts=7),
+}
 
 
 class Track:
@@ -40,6 +44,7 @@ class Track:
 
     def __init__(self, mode: str, cache: Path, folder: Path, console: Console) -> None:
         self.pace = PACES[mode]
+        self.rounds = self.pace.rounds
         self.full = mode == "full"
         self.cache = cache
         self.folder = folder
@@ -112,7 +117,7 @@ class Track:
         """Put all targets under the same load, slice by slice in turn; ``where`` is (table, point, load)."""
         self.say(" · ".join(where))
         totals = [Total() for _ in found]
-        for turn in range(self.pace.rounds):
+        for turn in range(self.rounds):
             order = list(range(len(found)))
             for index in order[turn % len(order) :] + order[: turn % len(order)]:
                 self.slice(found[index], job(found[index]), backend, totals[index])

@@ -169,7 +169,7 @@ class _Result(msgspec.Struct):
 class _Answer(msgspec.Struct):
     id: int | str | None = None
     result: _Result | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _read_answer = msgspec.json.Decoder(_Answer).decode
@@ -193,8 +193,8 @@ def fault(status: int, body: bytes, expected: Expected) -> str:
         answer = _read_answer(events(body))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return f"not a JSON-RPC answer: {error}: {body[:100]!r}"
-    if answer.error is not None or answer.result is None:
-        return f"error: {bytes(answer.error or b'no result')[:200]!r}"
+    if bytes(answer.error) != b"null" or answer.result is None:
+        return f"error: {bytes(answer.error)[:200]!r}"
     if answer.id != expected.number:
         return f"answer to {answer.id!r} instead of {expected.number}"
     return _result_fault(answer.result, body, expected)

@@ -406,6 +406,7 @@ def test_settings_say_what_is_kept(disk: StubbornDisk, settings: Audit, kept: ob
     assert len(row["args_sha256"]) == 64
 
 
+@pytest.mark.key("audit.retention_days")
 def test_old_records_are_deleted_in_small_steps(disk: StubbornDisk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "PRUNE_CHUNK", 10)
     monkeypatch.setattr(journal_module, "PRUNE_PAUSE", 0.0)

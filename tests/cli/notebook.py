@@ -68,8 +68,12 @@ def call(params: dict[str, Any]) -> dict[str, Any]:
 def answer(message: dict[str, Any]) -> dict[str, Any]:
     method, params = message["method"], message.get("params", {})
     if method == "initialize":
-        hello = {"tools": {}, "logging": {}}
-        result = {"protocolVersion": "2025-06-18", "capabilities": hello, "serverInfo": {"name": "n", "version": "1"}}
+        hello: dict[str, Any] = {"tools": {}, "logging": {}}
+        result: dict[str, Any] = {
+            "protocolVersion": "2025-06-18",
+            "capabilities": hello,
+            "serverInfo": {"name": "n", "version": "1"},
+        }
     elif method == "tools/list":
         result = {"tools": TOOLS}
     elif method == "tools/call" and params["name"] == "refuse":

@@ -103,6 +103,7 @@ def test_urls_that_are_refused(folder: Folder, url: str) -> None:
     assert len(folder.refused(f"servers: {{a: {{url: 'http://x', proxy: '{url}'}}}}")) == 1
 
 
+@pytest.mark.key("servers.type")
 @pytest.mark.parametrize("key", ["type: stdio", "type: http"])
 def test_a_type_agrees(folder: Folder, key: str) -> None:
     right, wrong = ("command: x", "url: http://x") if "stdio" in key else ("url: http://x", "command: x")

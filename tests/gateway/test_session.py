@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 
 import pytest
@@ -94,3 +95,22 @@ def test_capabilities_of_any_size_leave_the_id_short_enough_for_a_header() -> No
     session = sessions().open(ALICE, "", "2025-11-25", {"sampling": {}, "x": "y" * 100_000})
     assert len(session.id) < 1024
     assert session.front.capabilities == {"sampling": {}}
+
+
+def test_an_ended_session_of_an_earlier_process_stays_ended_however_its_id_is_written() -> None:
+    id = sessions().open(ALICE, "", "2025-11-25", {"x": 1}).id
+    after = sessions()
+    after.end(after.find(id.encode(), ALICE, ""))
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for other in (id, *(id[:-1] + last for last in alphabet), id + "=", id + "!", " " + id):
+        with pytest.raises(ProtocolError):
+            after.find(other.encode(), ALICE, "")
+
+
+def test_a_message_goes_out_on_one_stream_of_a_session() -> None:
+    session = sessions().open(ALICE, "", "2025-11-25", {})
+    older, newer = asyncio.Queue[bytes | None](2), asyncio.Queue[bytes | None](2)
+    session.streams += [older, newer]
+    for number in range(3):
+        session.push(b"%d" % number)
+    assert (older.qsize(), newer.get_nowait(), newer.get_nowait()) == (0, b"1", b"2")

@@ -92,6 +92,7 @@ async def test_attack_a_flood_of_bad_tokens_costs_no_fetches_and_evicts_nobody(m
     assert who.known(good) is not None
 
 
+@pytest.mark.key("identity.jwt.jwks_ttl", "identity.jwt.jwks_uri")
 @pytest.mark.rule("TOK-4")
 async def test_keys_are_refreshed_in_the_background(make: Make, idp: Provider) -> None:
     who = make(jwks_ttl=SOON)

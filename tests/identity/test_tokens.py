@@ -58,6 +58,7 @@ async def test_a_renewed_token_is_the_same_principal(make: Make, idp: Provider, 
     assert first.key == renewed.key != other.key
 
 
+@pytest.mark.key("identity.jwt.issuer", "identity.jwt.jwks_uri")
 async def test_the_same_subject_of_another_issuer_is_another_principal(clock: Clock) -> None:
     async with Provider(clock, ec_key("a")) as one, Provider(clock, ec_key("b")) as two:
         identity = Identity(
@@ -89,6 +90,7 @@ async def test_attack_hs256_with_the_public_key_as_secret(make: Make, idp: Provi
         assert "alg" in (await refused(make(), f"{signed}.{part(mac)}")).reason
 
 
+@pytest.mark.key("identity.jwt.algorithms")
 @pytest.mark.rule("TOK-5")
 async def test_attack_algorithm_that_is_not_configured(make: Make, idp: Provider) -> None:
     idp.keys = [public(rsa_key("r"))]
@@ -159,6 +161,7 @@ async def test_attack_issuer_mix_up(clock: Clock) -> None:
         await who.aclose()
 
 
+@pytest.mark.key("identity.jwt.audience")
 @pytest.mark.rule("RS-7")
 @pytest.mark.parametrize("audience", ["somebody-else", ["x", "y"], [], "", None, 7, [7], {"callgate": 1}, "callgate2"])
 async def test_attack_token_for_somebody_else(make: Make, idp: Provider, audience: Any) -> None:
@@ -174,6 +177,7 @@ async def test_one_matching_audience_is_enough(
     assert principal.subject == "alice"
 
 
+@pytest.mark.key("identity.jwt.issuer")
 @pytest.mark.parametrize("issuer", ["https://evil.example", "{}/", "", 7, None, ["{}"]])
 async def test_attack_wrong_issuer(make: Make, idp: Provider, issuer: Any) -> None:
     value = issuer.format(idp.issuer) if isinstance(issuer, str) else issuer
@@ -181,6 +185,7 @@ async def test_attack_wrong_issuer(make: Make, idp: Provider, issuer: Any) -> No
     assert idp.requests == 0
 
 
+@pytest.mark.key("identity.jwt.leeway")
 @pytest.mark.rule("RS-7")
 async def test_attack_expired_token(make: Make, idp: Provider, clock: Clock) -> None:
     who = make()
@@ -320,6 +325,7 @@ async def test_a_foreign_chain_is_not_believed(make: Make, idp: Provider) -> Non
     assert "act" not in principal.claims
 
 
+@pytest.mark.key("identity.jwt.subject_claim", "identity.jwt.roles_claim", "identity.jwt.groups_claim")
 async def test_claims_of_other_names(make: Make, idp: Provider) -> None:
     who = make(subject_claim="user.name", roles_claim="realm_access.roles", groups_claim="https://example.org/groups")
     claims = {"user": {"name": "Zoë"}, "realm_access": {"roles": ["dev"]}, "https://example.org/groups": ["staff"]}
@@ -379,6 +385,7 @@ async def test_keys_over_plain_http_are_warned_of(make: Make, caplog: pytest.Log
     assert "without encryption" in caplog.text
 
 
+@pytest.mark.key("identity.jwt.jwks_file")
 async def test_keys_from_a_file(idp: Provider, clock: Clock, tmp_path: Path) -> None:
     (tmp_path / "keys.json").write_text(json.dumps({"keys": idp.keys}))
     issuer = Issuer(issuer=idp.issuer, audience=AUDIENCE, jwks_file="keys.json")

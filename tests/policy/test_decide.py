@@ -308,3 +308,18 @@ def test_the_real_clock_is_the_default() -> None:
 
 def _real_clock() -> Any:
     return open_policy().clock
+
+
+@pytest.mark.parametrize("to", [None, {"subjects": ["*"]}])
+def test_a_stranger_cannot_walk_around_an_ask_rule_that_asks_everybody_else(to: dict[str, Any] | None) -> None:
+    made = of_rules(
+        {"id": "all", "allow": ["*/*"], "to": {"subjects": ["anonymous", "*"]}},
+        {"id": "pushes", "ask": ["git/push"], **({"to": to} if to else {})},
+    )
+    verdict = made.decide(call(stranger(), "git/push"))
+    assert (verdict.effect, verdict.rule) == ("deny", "pushes")
+    assert made.decide(call(stranger(), "git/status")).effect == "allow"
+    assert made.decide(call(someone(), "git/push")).effect == "ask"
+    assert [each.name for each in made.visible(stranger(), [tool("git/push"), tool("git/status")], Front())] == [
+        "status"
+    ]

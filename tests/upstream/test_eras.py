@@ -153,6 +153,7 @@ async def test_a_modern_server_that_was_downgraded_is_asked_again(tmp_path: Path
         assert verdicts(tmp_path) == ["legacy"]
 
 
+@pytest.mark.key("servers.protocol")
 async def test_a_configured_era_is_not_questioned(tmp_path: Path) -> None:
     async with serve(LegacyServer()) as legacy:
         async with House(tmp_path, s=Server(url=legacy.url, protocol="legacy")):

@@ -69,6 +69,7 @@ async def test_apply_does_not_wait_for_anybody(tmp_path: Path) -> None:
         assert not await house.upstreams.settled("slow", 0.05)
 
 
+@pytest.mark.key("servers.isolation", "servers.idle_timeout")
 async def test_each_principal_has_a_process_of_its_own(tmp_path: Path) -> None:
     config = stdio(protocol="legacy", isolation="principal", idle_timeout=0.2)
     async with House(tmp_path, s=config) as house:

@@ -63,6 +63,7 @@ async def test_headers_mirror_what_is_really_sent(tmp_path: Path) -> None:
         assert "mcp-param-absent" not in headers
 
 
+@pytest.mark.key("servers.headers")
 @pytest.mark.rule("RS-8")
 async def test_only_configured_credentials_reach_the_server(tmp_path: Path) -> None:
     (tmp_path / "token.txt").write_text("from a file\n")
@@ -156,6 +157,7 @@ async def test_a_call_ends_at_its_deadline(tmp_path: Path) -> None:
         assert (await house.call("s", "echo")).error is None
 
 
+@pytest.mark.key("servers.max_concurrency", "servers.max_queue")
 async def test_a_hung_server_fills_only_its_own_bulkhead(tmp_path: Path) -> None:
     behaviour = ModernServer()
     async with serve(behaviour) as hung, serve(ModernServer()) as well:
@@ -222,6 +224,7 @@ async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
         assert elsewhere.requests == []
 
 
+@pytest.mark.key("servers.max_message")
 async def test_a_result_larger_than_max_message_is_refused(tmp_path: Path) -> None:
     large = b'{"jsonrpc":"2.0","id":ID,"result":{"x":"' + b"x" * 5000 + b'"}}'
     async with reply(large) as server, House(tmp_path, s=Server(url=server.url, max_message=4000)) as house:

@@ -162,6 +162,7 @@ async def test_a_process_that_does_not_read_does_not_fill_our_memory(tmp_path: P
             await busy
 
 
+@pytest.mark.key("servers.command", "servers.args", "servers.env", "servers.cwd")
 async def test_the_environment_is_small_and_references_are_resolved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

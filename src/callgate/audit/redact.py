@@ -22,6 +22,7 @@ _SECRET = re.compile(
 _SEPARATORS = re.compile(r"[\W_]+")
 _NAMES = ("name", "key", "header")
 _known: dict[str, bool] = {}
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def redact(value: Any) -> Any:
@@ -30,7 +31,18 @@ def redact(value: Any) -> Any:
     >>> redact({"user": "ann", "login": {"apiKey": "k-1"}})
     {'user': 'ann', 'login': {'apiKey': '[redacted]'}}
     """
-    return _Walk().through(value, 0)
+    return value if _harmless(value) else _Walk().through(value, 0)
+
+
+def _harmless(value: Any) -> bool:
+    """Whether a look at the top tells that nothing is secret: plain values under names already found harmless."""
+    if type(value) is not dict or "value" in value:
+        return False
+    known = _known
+    for name, member in value.items():
+        if type(member) not in _PLAIN or known.get(name, True):
+            return False
+    return True
 
 
 class _Walk:

@@ -2,11 +2,12 @@
 
 from callgate.catalog.catalog import Catalog
 from callgate.catalog.headers import BadAnnotation, header_arguments
-from callgate.catalog.names import exposed_name
+from callgate.catalog.names import SEPARATOR, exposed_name
 from callgate.catalog.snapshot import EVERYTHING, View, server_door, virtual_door
 
 __all__ = [
     "EVERYTHING",
+    "SEPARATOR",
     "BadAnnotation",
     "Catalog",
     "View",

@@ -124,4 +124,10 @@ class Catalog:
 
 
 def _compile_all(listings: tuple[Listing, ...]) -> dict[str, Part]:
-    return {listing.server: compile_part(listing) for listing in listings}
+    parts = {}
+    for listing in listings:
+        try:
+            parts[listing.server] = compile_part(listing)
+        except Exception:  # whatever a server lists, the lists of the others are compiled
+            log.exception("the list of server %s cannot be used", listing.server)
+    return parts

@@ -24,7 +24,7 @@ def exposed_name(server: str, tool: str) -> str:
     >>> exposed_name("git", "status")
     'git__status'
     >>> exposed_name("git", "push/force")
-    'git__push_force_3cmz6zkb'
+    'git__push_force_ym6jhddn'
     """
     name = f"{server}{SEPARATOR}{tool}"
     if len(name) <= LIMIT and _plain(server) and _LEGAL.fullmatch(tool):

@@ -50,7 +50,7 @@ app.command(config)
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; returns its exit status."""
+    """Run one command; returns its exit status (1 is the command's to give, never an accident's)."""
     try:
         result = app(list(arguments), exit_on_error=False, print_error=False, result_action="return_value")
         sys.stdout.flush()
@@ -63,6 +63,12 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print("error: this is a mistake in callgate itself; please report it with the lines above.", file=sys.stderr)
+        return 2
     return result if isinstance(result, int) else 0
 
 

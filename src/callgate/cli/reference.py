@@ -37,7 +37,7 @@ objects are those of the [admin API](api.md); `jsonl` prints one object a line, 
 |---|---|
 | 0 | done |
 | 1 | what was asked about failed: the tool reported an error, a policy test fails, `doctor` found something wrong |
-| 2 | the command line is wrong |
+| 2 | the command line is wrong, or callgate itself failed |
 | 3 | the configuration or a policy file is wrong |
 | 4 | no such tool, server or call |
 | 5 | denied |

@@ -16,7 +16,7 @@ Layer = Literal["flag", "environment", "file", "user file", "system file", "defa
 
 PREFIX = "CALLGATE_"
 # Read by the commands that talk to a gateway, by the demo, and by the store of secrets: not settings.
-NOT_SETTINGS = frozenset({"CALLGATE_URL", "CALLGATE_TOKEN", "CALLGATE_ADMIN_URL", "CALLGATE_DEMO_ONCE"})
+NOT_SETTINGS = frozenset({"CALLGATE_URL", "CALLGATE_TOKEN", "CALLGATE_ADMIN_URL", "CALLGATE_DEMO_STAY"})
 SECRET_PREFIX = "CALLGATE_SECRET_"
 _ALL_THE_WAY = 100
 _SECTIONS = 2  # the file, and the sections in it; one server or virtual server is replaced whole

@@ -6,9 +6,9 @@ import logging
 import os
 import sys
 import textwrap
+import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -30,6 +30,7 @@ TIME, WHO, VERDICT, RULE, MS = 8, 8, 8, 13, 5
 FIXED = TIME + WHO + VERDICT + RULE + MS + 6
 CALL, WHY = 36, 60
 NARROWEST = 20
+STUMP = 6
 
 
 class Board:
@@ -90,9 +91,9 @@ class Board:
         colour = COLOURS[row.verdict]
         ms = row.took * 1000
         cells = [
-            _cell(datetime.fromtimestamp(row.when).strftime("%H:%M:%S"), TIME, "dim"),
+            _cell(time.strftime("%H:%M:%S", time.localtime(row.when)), TIME, "dim"),
             _cell(row.who, WHO),
-            _cell(row.call, self._call),
+            _cell(_shortened(row.call, self._call), self._call),
             _cell(row.verdict, VERDICT, colour),
             _cell(row.rule, RULE, "dim" if row.verdict == "allowed" else ""),
             Text((f"{ms:.1f}" if ms < 100 else f"{ms:.0f}").rjust(MS), "dim"),
@@ -139,6 +140,16 @@ class Board:
 
     def _line(self, line: Text) -> None:
         self._console.print(line, no_wrap=True, overflow="ellipsis", crop=True)
+
+
+def _shortened(call: str, width: int) -> str:
+    """``call`` cut so that it does not end in the first letters of an argument's name.
+
+    >>> _shortened("mailer/send to=kim@acme.test text=hello", 32)
+    'mailer/send to=kim@acme.test …'
+    """
+    words, space, begun = call[: width - 1].rpartition(" ")
+    return f"{words} …" if len(call) > width and space and len(begun) < STUMP else call
 
 
 def _cell(text: str, width: int, style: str = "") -> Text:

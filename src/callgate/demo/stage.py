@@ -22,9 +22,10 @@ from callgate.demo.servers.mailer import Mailer
 from callgate.demo.servers.shop import Shop
 from callgate.demo.words import introduce, invite, sum_up
 from callgate.egress import HttpPool
+from callgate.errors import UsageError
 from callgate.gateway import Gateway, event_loop
 
-ONCE = "CALLGATE_DEMO_ONCE"
+STAY = "CALLGATE_DEMO_STAY"
 #: Seconds between two steps: for somebody who watches, and for nobody.
 PACE, BRISK = 0.75, 0.02
 TICK = 0.1
@@ -32,6 +33,7 @@ TICK = 0.1
 
 def perform(flags: Mapping[str, Any]) -> int:
     """Run the demo; ``flags`` are ``host``, ``port`` and ``admin_port`` of `callgate up`."""
+    stay()  # a wrong value is told before anything starts
     board = Board()
     _hear(board)
     with temporary() as folder, asyncio.Runner(loop_factory=event_loop()) as runner:
@@ -76,10 +78,10 @@ class Performance:
         tasks = {stopped, story, shown}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            if story in done and not once(self._board.terminal):
+            if story in done:
                 story.result()
-                # No deadline: from here on it is the user's gateway.
-                done, _ = await asyncio.wait({stopped, shown}, return_when=asyncio.FIRST_COMPLETED)
+                # From here on it is the user's gateway: without ``STAY`` until it is stopped.
+                done, _ = await asyncio.wait({stopped, shown}, timeout=stay(), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
@@ -99,18 +101,18 @@ class Performance:
             await play(cast, Witness(self._listed, self._board.progress), self._pace)
         finally:
             await pool.aclose()
-        seconds = time.monotonic() - begun
+        took = time.monotonic() - begun
         while self._gateway.house.journal.waiting:
             await asyncio.sleep(TICK / 10)
         await self._catch_up()
-        sum_up(self._board, seconds)
+        sum_up(self._board, took)
         invite(self._board, self._gateway, self._folder, self._denied)
-        if once(self._board.terminal):
-            self._board.say(f"With {ONCE}=0, or in a terminal, the demo would now stay for your calls.")
-        else:
-            self._board.say("Your calls appear here. Ctrl-C ends the demo.", "bold")
+        seconds = stay()
+        if seconds != 0:
+            end = "Ctrl-C ends the demo" if seconds is None else f"the demo ends in {seconds:g} s"
+            self._board.say(f"Your calls appear here; {end}.", "bold")
             self._board.say()
-            self._board.status = "waiting for your calls · Ctrl-C ends the demo"
+            self._board.status = f"waiting for your calls · {end}"
 
     def _listed(self, who: str, shown: int, took: float) -> None:
         """Lists are no calls and leave no record; what the agent was shown is told by its client."""
@@ -137,10 +139,13 @@ class Performance:
                 self._denied = row.id
 
 
-def once(terminal: bool) -> bool:
-    """Whether the demo ends with its story: ``CALLGATE_DEMO_ONCE`` says so or, unset, when nobody watches."""
-    said = os.environ.get(ONCE, "")
-    return said != "0" if said else not terminal
+def stay() -> float | None:
+    """How many seconds the demo stays for the user's own calls after its script; ``None`` for as long as it is let."""
+    said = os.environ.get(STAY, "")
+    try:
+        return max(float(said), 0.0) if said else None
+    except ValueError:
+        raise UsageError(f"{STAY} is {said!r}, which is not a number of seconds.") from None
 
 
 def _hear(board: Board) -> None:

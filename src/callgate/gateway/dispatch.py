@@ -212,7 +212,7 @@ def _translated(error: RpcError, front: Front) -> RpcError:
     codes = TO_MODERN if front.era == "modern" else TO_LEGACY
     if error.code in codes:
         return msgspec.structs.replace(error, code=codes[error.code])
-    if error.code == MISSING_CAPABILITY and not _declared(error, front):
+    if error.code == MISSING_CAPABILITY and front.era == "modern" and not _declared(error, front):
         return error
     if error.code in RESERVED:
         return RpcError(wire.INTERNAL_ERROR, f"The server refused the request of the gateway: {error.message}")

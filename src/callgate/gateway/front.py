@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
-
-import msgspec
 
 from callgate.catalog import EVERYTHING, server_door, virtual_door
 from callgate.config import Limits
 from callgate.errors import CallgateError, ProtocolError, Unauthenticated
 from callgate.gateway import wire
-from callgate.gateway.batch import answer_batch
+from callgate.gateway.batch import answer_batch, part
 from callgate.gateway.dispatch import (
     Inbound,
     Reply,
@@ -86,7 +84,7 @@ class FrontDesk:
     async def serve(self, turn: Turn, body: bytes) -> None:
         """Answer one POST, whatever happens."""
         try:
-            who = await self.recognise(turn.headers)
+            who = self.house.recogniser.known(turn.headers.get(b"authorization")) or await self.recognise(turn.headers)
             streams = self._content(turn.headers)
             reply = await self._reply(turn, who, body, streams)
             turn.finish(reply)
@@ -103,7 +101,7 @@ class FrontDesk:
             log.exception("a request could not be answered")
             turn.answer(500, wire.error(turn.id, RpcError(wire.INTERNAL_ERROR, "Internal error.")))
 
-    async def _reply(self, turn: Turn, who: Principal, body: bytes, streams: bool) -> Reply:
+    def _reply(self, turn: Turn, who: Principal, body: bytes, streams: bool) -> Awaitable[Reply]:
         received = now()
         message: Any = wire.read(body, self.limits.max_depth)
         turn.id = id_of(message)
@@ -112,14 +110,18 @@ class FrontDesk:
         inbound = Inbound(message, who, turn.door, len(body), received, headers, None, emit)
         if isinstance(message, dict) and is_modern(message, headers):
             check_shape(message)
-            return await modern(inbound, self.house)
-        inbound.session = session = self._session(message, who, turn)
+            return modern(inbound, self.house)
+        return self._legacy(turn, inbound)
+
+    async def _legacy(self, turn: Turn, inbound: Inbound) -> Reply:
+        message: Any = inbound.message
+        inbound.session = session = self._session(message, inbound.principal, turn)
         if session is None:
             check_shape(message)
             return start_session(inbound, self.house)[1] if "id" in message else Reply(status=400)
         turn.survives = True
         if isinstance(message, list):
-            return await answer_batch(message, session, lambda each: _part(inbound, each), self.house)
+            return await answer_batch(message, session, lambda each: part(inbound, each), self.house)
         return await in_session(inbound, self.house)
 
     def _session(self, message: Any, who: Principal, turn: Turn) -> Session | None:
@@ -147,10 +149,6 @@ class FrontDesk:
                 self._contents.clear()
             self._contents[content] = streams
         return streams
-
-
-def _part(batch: Inbound, message: Any) -> Inbound:
-    return msgspec.structs.replace(batch, message=message, size=len(wire.encode(message)))
 
 
 def _content(kind: bytes | None, accept: bytes | None) -> bool:

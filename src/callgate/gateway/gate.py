@@ -118,15 +118,12 @@ def is_loopback(name: str) -> bool:
 
 
 def admit(headers: Pairs, by_name: Mapping[bytes, bytes], size: int, desk: FrontDesk) -> Refusal | None:
-    """``None`` for a request that may come in, or why it may not.
-
-    ``size`` is an upper bound of what the request line and headers may have; they are added up only above the limit.
-    """
+    """``None`` for a request that may come in, or why it may not. ``size`` is that of request line and headers."""
     limits = desk.limits
     if len(headers) > limits.max_headers:
         return Refusal(431, f"There are more than {limits.max_headers} headers.")
     most = limits.max_header_bytes
-    if size > most and sum([len(name) + len(value) for name, value in headers]) > most:
+    if size > most:
         return Refusal(431, f"The headers are larger than {most} bytes.")
     if len(by_name) != len(headers) and (twice := _twice(headers)) is not None:
         code = HEADER_MISMATCH if twice in ROUTING else INVALID_REQUEST

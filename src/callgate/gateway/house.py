@@ -8,16 +8,15 @@ import hashlib
 import logging
 import os
 import time
-from typing import Any
 
 import msgspec
 
 from callgate import __version__
 from callgate.audit import Journal
-from callgate.catalog import Catalog, View
+from callgate.catalog import SEPARATOR, Catalog, View
 from callgate.config import Loaded, Server
 from callgate.egress import HttpPool
-from callgate.errors import ConfigError, NotFound, Overloaded, Unauthenticated, nearest
+from callgate.errors import ConfigError, NotFound, Overloaded, Unauthenticated, UpstreamUnavailable, nearest
 from callgate.gateway.account import stranger
 from callgate.gateway.listing import Cursors, Pages
 from callgate.gateway.pipeline import Asked
@@ -68,7 +67,7 @@ class House:
         self.cursors = Cursors(lambda: secret_key(loaded.data_dir, "cursors"))
         self.sessions = Sessions(lambda: secret_key(loaded.data_dir, "sessions"), self.settings.limits)
         self.egress = HttpPool()
-        self.recogniser = self._recogniser()
+        self.recogniser = self._recogniser(loaded)
         self.upstreams = Upstreams(
             on_listing=self._listed,
             on_status=self._status,
@@ -78,7 +77,7 @@ class House:
         )
         self._places: dict[str, int] = {}
         self._withdrawals: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: list[asyncio.Task[Any]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._strangers = (0, 0)
 
     async def open(self) -> None:
@@ -91,12 +90,13 @@ class House:
         same = [each.listing for each in known if config_digest(servers.get(each.listing.server)) == each.config_digest]
         self.catalog.restore({each.server: each for each in same})
         await self.upstreams.apply(self.settings.servers, self.loaded.base)
-        self._tasks.append(asyncio.create_task(self._sweep(), name="sweep"))
+        self._own(asyncio.create_task(self._sweep(), name="sweep"))
 
     async def aclose(self) -> None:
-        for task in self._tasks:
+        tasks = tuple(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for timer in self._withdrawals.values():
             timer.cancel()
         self.sessions.aclose()
@@ -123,17 +123,21 @@ class House:
         fixed = [key for key in FIXED if getattr(old, key) != getattr(new, key)]
         if fixed:
             log.warning("changed, but only taken over at the next start: %s", ", ".join(fixed))
+        before = after = self.recogniser
+        if old.identity != new.identity:
+            after = await asyncio.to_thread(self._recogniser, loaded)
+        # Nothing fails from here on, and no call sees half of it: there is no wait before the last line but one.
         self.loaded = loaded
         self.settings = msgspec.structs.replace(new, **{key: getattr(old, key) for key in FIXED})
         self.policy = policy
         self.pages.clear()
-        if old.identity != new.identity:
-            before, after = self.recogniser, await asyncio.to_thread(self._recogniser)
+        if after is not before:
             after.inherit(before)
             self.recogniser = after
-            await before.aclose()
         self.catalog.configure(self.settings.servers, self.settings.virtual_servers)
         await self.upstreams.apply(self.settings.servers, loaded.base)
+        if after is not before:
+            await before.aclose()
         log.info("configuration taken over (policy %s, %d servers)", policy.version, len(new.servers))
 
     def view(self, door: str) -> View:
@@ -144,7 +148,7 @@ class House:
 
     def known(self, asked: Asked) -> Tool | None:
         """The tool behind a name, if a server has listed it."""
-        view = self.view(asked.front.door)
+        view = self.catalog.views.get(asked.front.door) or self.view(asked.front.door)
         return view.names.get(asked.name) if asked.method == "tools/call" else view.readable(asked.name)
 
     async def resolve(self, asked: Asked) -> Tool:
@@ -155,9 +159,19 @@ class House:
             await self.upstreams.settled(server, self.settings.servers[server].connect_timeout)
             await self.catalog.idle()
         tool = self.known(asked)
-        if tool is None:
-            raise self._unknown(asked)
-        return tool
+        if tool is not None:
+            return tool
+        if server is not None and server in self.catalog.unlisted():
+            self._tell_of(server, asked)
+        raise self._unknown(asked)
+
+    def _tell_of(self, server: str, asked: Asked) -> None:
+        """Raise ``UpstreamUnavailable`` with the reason why a server has no tools yet, to callers it is meant for."""
+        tool = Tool(server, asked.name.removeprefix(server + SEPARATOR), asked.name, b"{}")
+        if self.policy.visible(asked.principal, [tool], asked.front):
+            asked.tool = tool
+            why = next((each.reason for each in self.statuses() if each.name == server), "") or "it is starting"
+            raise UpstreamUnavailable(f"Server `{server}` is not available: {why.rstrip('.')}.")
 
     def _unknown(self, asked: Asked) -> NotFound:
         view = self.view(asked.front.door)
@@ -196,27 +210,40 @@ class House:
     def statuses(self) -> tuple[ServerStatus, ...]:
         return self.upstreams.statuses()
 
-    def _recogniser(self) -> Recogniser:
+    def _recogniser(self, loaded: Loaded) -> Recogniser:
         async def fetch(url: str) -> bytes:
             return await self.egress.fetch(url)
 
-        return Recogniser(self.settings.identity, loopback=self.loopback, fetch=fetch, base=self.loaded.base)
+        return Recogniser(loaded.settings.identity, loopback=self.loopback, fetch=fetch, base=loaded.base)
 
     def _listed(self, listing: Listing) -> None:
         self._keep(listing.server)
         self.catalog.arrived(listing)
         server = self.settings.servers.get(listing.server)
         if server is not None and server.isolation == "shared":
-            self._own(asyncio.ensure_future(asyncio.to_thread(self.listings.save, listing, config_digest(server))))
+            self._own(asyncio.create_task(self._remember(listing, config_digest(server)), name="listing"))
+
+    async def _remember(self, listing: Listing, digest: str) -> None:
+        try:
+            await asyncio.to_thread(self.listings.save, listing, digest)
+        except Exception as why:  # the next start is slower, nothing else
+            log.warning("the list of server %s could not be kept: %s", listing.server, why)
 
     def _status(self, status: ServerStatus) -> None:
         name = status.name
         if status.state == "failed" and name not in self._withdrawals:
             log.warning("server %s failed: %s", name, status.reason)
             loop = asyncio.get_running_loop()
-            self._withdrawals[name] = loop.call_later(WITHDRAW_AFTER, self.catalog.withdraw, name)
-        elif status.state == "ready":
+            self._withdrawals[name] = loop.call_later(WITHDRAW_AFTER, self._withdraw, name)
+        elif status.state != "failed":
             self._keep(name)
+
+    def _withdraw(self, server: str) -> None:
+        # The failure may have been that of a process which a change of the configuration has replaced since.
+        if any(each.name == server and each.state == "failed" for each in self.statuses()):
+            self.catalog.withdraw(server)
+        else:
+            self._keep(server)
 
     def _keep(self, server: str) -> None:
         timer = self._withdrawals.pop(server, None)
@@ -227,9 +254,9 @@ class House:
         self.pages.clear()
         self.sessions.push(notification("notifications/tools/list_changed"))
 
-    def _own(self, task: asyncio.Future[Any]) -> None:
-        self._tasks.append(task)  # type: ignore[arg-type]
-        task.add_done_callback(self._tasks.remove)  # type: ignore[arg-type]
+    def _own(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _sweep(self) -> None:
         while True:

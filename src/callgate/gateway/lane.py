@@ -15,6 +15,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from callgate.gateway.gate import Refusal, admit
+from callgate.gateway.heads import Head, Heads
 from callgate.gateway.turn import Turn
 
 if TYPE_CHECKING:
@@ -25,8 +26,14 @@ LINGER = 1.0
 DISCARD = 4 * 1024 * 1024
 #: A chunked body may take this many times ``max_body`` on the wire (chunks of one byte take six bytes each).
 CHUNKED = 8
+#: So many requests, with bodies of this size (bytes), may wait behind the one that is being answered; then the
+#: connection is not read, and whether the client is still there is not known before something is written.
+WAITING = 8
+SMALL = 64 * 1024
 #: A client that is behind has to read this much (bytes) between two sweeps to count as reading.
 PROGRESS = 1024
+
+SPOKEN = ("1.1", "1.0")
 
 IDLE, HEADERS, BODY, BUSY, CLOSING = range(5)
 
@@ -51,6 +58,8 @@ class Lane(HttpToolsProtocol):
         self.active: Any = None
         self.reading: Any = None
         self.turn: Turn | None = None
+        self.heads = Heads()
+        self.offered = b""
         self.last_word: Refusal | None = None
         if len(self.connections) > self.desk.limits.max_connections:
             self.refuse(Refusal(503, "Too many connections."))
@@ -63,6 +72,12 @@ class Lane(HttpToolsProtocol):
             _abandon(cycle)
 
     def data_received(self, data: bytes) -> None:
+        if self.state == IDLE and not self.flow.write_paused:
+            known = self.heads.find(data)
+            if known is not None:
+                self._take_turn_again(*known)
+                return
+            self.offered = data
         self.chunk = len(data)
         if self.state == CLOSING:
             self.discarded += self.chunk
@@ -73,23 +88,17 @@ class Lane(HttpToolsProtocol):
             self.head_bytes += self.chunk
         elif self.state == BODY:
             self.body_bytes += self.chunk
-        self._feed(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # refused when its headers were complete
+        except httptools.HttpParserError:
+            self.refuse(Refusal(400, "The request is not valid HTTP."))
         limits = self.desk.limits
         if self.state == HEADERS and self.head_bytes > limits.max_header_bytes:
             self.refuse(Refusal(431, "The headers are too large."))
         elif self.state == BODY and self.body_bytes > CHUNKED * limits.max_body + limits.max_header_bytes:
             self.refuse(Refusal(413, f"The body is larger than {limits.max_body} bytes."))
-
-    def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # An offer to upgrade may be ignored (RFC 9110, section 7.8); the parser stops behind the request.
-            rest = data[upgrade.args[0] :]
-            if rest and len(rest) < len(data) and self.state != CLOSING:
-                self._feed(rest)
-        except httptools.HttpParserError:
-            self.refuse(Refusal(400, "The request is not valid HTTP."))
 
     # What the parser reports
 
@@ -105,7 +114,7 @@ class Lane(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.state == HEADERS:  # trailers are no headers
-            self.headers.append((name.lower(), value))
+            self.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         if self.state == CLOSING:
@@ -115,8 +124,11 @@ class Lane(HttpToolsProtocol):
         by_name = dict(self.headers)
         method = self.parser.get_method()
         refusal = admit(self.headers, by_name, self._head_size(), self.desk)
-        if refusal is None and method == b"CONNECT":
-            refusal = Refusal(405, "This is no proxy.")
+        if self.parser.get_http_version() not in SPOKEN:
+            refusal = Refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+        elif refusal is None and self.parser.should_upgrade():
+            # The offer might be ignored, but the parser takes the body for the other protocol then.
+            refusal = Refusal(400, "This endpoint does not upgrade connections, and is no proxy.")
         if refusal is not None:
             self.refuse(refusal)
             return
@@ -124,7 +136,10 @@ class Lane(HttpToolsProtocol):
         if door is None:
             self._leave_to_asgi()
         else:
+            if self.offered:
+                self.heads.remember(self.offered, door, self.headers, self.desk.limits.max_body)
             self._take_turn(door, by_name)
+        self.offered = b""
 
     def _head_size(self) -> int:
         """Bytes of request line and headers; a rough upper bound where that is small enough to tell."""
@@ -140,6 +155,8 @@ class Lane(HttpToolsProtocol):
             self._asgi_body(body)
         elif not self.turn.add(body):
             self.refuse(Refusal(413, f"The body is larger than {self.desk.limits.max_body} bytes."))
+        elif self.turn is not self.active and self.turn.size > SMALL:
+            self.flow.pause_reading()
 
     def on_message_complete(self) -> None:
         if self.state == CLOSING:
@@ -161,10 +178,19 @@ class Lane(HttpToolsProtocol):
         waits = self.pipeline or (self.cycle is not None and not self.cycle.response_complete)
         self.turn = self.reading = self.cycle = turn
         if waits or self.flow.write_paused:
-            self.flow.pause_reading()
             self.pipeline.appendleft((turn, None))  # type: ignore[arg-type]
+            if len(self.pipeline) >= WAITING or self.flow.write_paused:
+                self.flow.pause_reading()
         else:
             self._start_asgi_task(turn, None)
+
+    def _take_turn_again(self, head: Head, body: bytes) -> None:
+        """A request whose head is known, on a connection that rests: nothing to parse, nothing to wait for."""
+        self.state = BUSY
+        self.turn = self.cycle = self.active = turn = Turn(self, head.door, head.headers, True)
+        turn.add(body)
+        turn.start()
+        turn.completed()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self.active = cycle
@@ -180,7 +206,7 @@ class Lane(HttpToolsProtocol):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Nothing is being answered: begin with the next request, unless the client has yet to read the last answer."""
+        """Nothing is being answered: begin with the next request, once the client has read the last answer."""
         if self.flow.write_paused:
             self.flow.pause_reading()  # ``resume_writing`` comes back here
         elif self.pipeline:

@@ -82,7 +82,7 @@ class Cursors:
     def open(self, cursor: object, asked: Listed) -> str:
         """The position of a cursor; raises ``ProtocolError`` (-32602) for one that is not this caller's."""
         try:
-            raw = base64.urlsafe_b64decode(str(cursor).encode("ascii"))
+            raw = base64.b64decode(str(cursor).encode("ascii"), b"-_", validate=True)
             return str(self._cipher().decrypt(raw[:12], raw[12:], _bound(asked)).decode())
         except Exception:
             raise ProtocolError(

@@ -1,8 +1,8 @@
 """Legacy sessions: ids are sealed (AES-GCM) and bound to the principal and the door.
 
 A session lives in this process, bounded per principal and in time. A sealed id from before a restart opens the
-session again from what it carries, unless it was ended since or is older than ``session_ttl``. Somebody else's id is answered
-like an unknown one (404), so that a stolen id says nothing.
+session again from what it carries, unless it was ended since or is older than ``session_ttl``. Somebody else's id is
+answered like an unknown one (404), so that a stolen id says nothing.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Sessions:
         self._boot = os.urandom(8)
         self._by_id: dict[str, Session] = {}
         self._of: dict[str, OrderedDict[str, Session]] = {}
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[bytes, None] = OrderedDict()  # by nonce: one ticket can be written as several ids
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -138,7 +138,7 @@ class Sessions:
             if not mine:
                 del self._of[session.ticket.principal]
             if session.ticket.boot != self._boot:
-                self._ended[session.id] = None
+                self._ended[session.ticket.nonce] = None
                 if len(self._ended) > ENDED:
                     self._ended.popitem(last=False)
             session.end()
@@ -178,7 +178,7 @@ class Sessions:
     def _revived(self, id: str) -> Session | None:
         """A session of an earlier process (or of another replica), opened again from its sealed id."""
         ticket = self._opened(id)
-        if ticket is None or ticket.boot == self._boot or id in self._ended:
+        if ticket is None or ticket.boot == self._boot or ticket.nonce in self._ended:
             return None
         if ticket.issued < time.time() - self.limits.session_ttl:
             return None
@@ -202,7 +202,7 @@ class Sessions:
         if not 40 <= len(id) <= 2048:
             return None
         try:
-            raw = base64.urlsafe_b64decode(id + "=" * (-len(id) % 4))
+            raw = base64.b64decode(id + "=" * (-len(id) % 4), b"-_", validate=True)
             return msgspec.json.decode(self._cipher().decrypt(raw[:12], raw[12:], b"session"), type=Ticket)
         except Exception:  # InvalidTag, binascii.Error, DecodeError: all mean that the id is not ours
             return None

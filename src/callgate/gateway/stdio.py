@@ -11,23 +11,26 @@ import contextlib
 import logging
 import queue
 import threading
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from callgate.errors import CallgateError, ProtocolError
 from callgate.gateway import wire
+from callgate.gateway.batch import answer_batch, part
 from callgate.gateway.dispatch import (
     Inbound,
     Reply,
     check_shape,
     failure,
+    id_of,
+    in_session,
     is_response,
-    legacy,
     modern,
     now,
     start_session,
 )
 from callgate.gateway.ladder import is_modern
-from callgate.gateway.session import Session
+from callgate.gateway.session import STREAM_BUFFER, Session, Stream
 from callgate.types import Principal
 
 if TYPE_CHECKING:
@@ -37,6 +40,8 @@ log = logging.getLogger("callgate.stdio")
 
 #: Calls that may still run when the client closes stdin get this long (seconds) to finish.
 DRAIN = 5.0
+#: Messages that may wait for a client that does not read; then its own are not read, and notifications are lost.
+BEHIND = 1000
 
 
 class StdioFront:
@@ -49,6 +54,8 @@ class StdioFront:
         self.session: Session | None = None
         self._stdin, self._stdout = pipes
         self._running: dict[bytes, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changes: asyncio.Task[None] | None = None
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(256)
         self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
@@ -57,19 +64,27 @@ class StdioFront:
         threading.Thread(target=self._read, args=(loop,), name="stdin", daemon=True).start()
         writer = threading.Thread(target=self._write, name="stdout", daemon=True)
         writer.start()
-        changes = loop.create_task(self._forward_changes())
-        # No deadline: a client may be silent for as long as it lives.
-        while (line := await self._lines.get()) is not None:
-            await self._take(line)
-        changes.cancel()
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=DRAIN)
-        for task in self._running.values():
-            task.cancel()
-        if self.session is not None:
-            self.house.sessions.end(self.session)
-        self._out.put(None)
-        await asyncio.to_thread(writer.join, DRAIN)
+        try:
+            # No deadline: a client may be silent for as long as it lives.
+            while (line := await self._lines.get()) is not None:
+                self._take(line)
+                while self._out.qsize() > BEHIND:
+                    await asyncio.sleep(0.02)  # who does not read answers is not read either
+            await self._settle()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            if self.session is not None:
+                self.house.sessions.end(self.session)
+            self._out.put(None)
+            await asyncio.to_thread(writer.join, DRAIN)
+
+    async def _settle(self) -> None:
+        """Let what runs come to its end, for at most ``DRAIN`` seconds."""
+        running = self._tasks - ({self._changes} if self._changes is not None else set())
+        if running:
+            await asyncio.wait(running, timeout=DRAIN)
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
         limit = self.house.settings.limits.max_body
@@ -92,69 +107,93 @@ class StdioFront:
         if message:
             self._out.put(message.replace(b"\n", b" ") if b"\n" in message else message)
 
-    async def _take(self, line: bytes) -> None:
+    def _emit(self, message: bytes) -> None:
+        """A notification: one that the client is too slow for is lost, the answer never is."""
+        if self._out.qsize() <= BEHIND:
+            self._send(message)
+
+    def _take(self, line: bytes) -> None:
         if not line.strip():
             return
+        message: Any = None
         try:
             message = wire.read(line.strip(), self.house.settings.limits.max_depth)
-            if isinstance(message, list):
-                raise ProtocolError("Batches are not accepted on stdio.")
             if is_response(message):
                 return  # an answer to a request of ours; there are none yet
-            check_shape(message)
+            if not isinstance(message, list):
+                check_shape(message)
         except CallgateError as error:
-            self._send(failure(None, error, modern=False).body)
+            self._send(failure(id_of(message), error, modern=False).body)
             return
-        key = wire.encode(message["id"]) if "id" in message else b""
-        if key == b"":
+        if isinstance(message, list):
+            self._begin(self._answer(message, len(line)))
+        elif "id" not in message:
             self._notified(message)
-        elif key in self._running:
+        else:
+            self._request(message, len(line))
+
+    def _request(self, message: dict[str, Any], size: int) -> None:
+        key = wire.encode(message["id"])
+        if key in self._running:
             problem = ProtocolError("A request with this id is still running.")
             self._send(failure(message["id"], problem, modern=False).body)
-        else:
-            task = asyncio.get_running_loop().create_task(self._answer(message, len(line), key))
-            self._running[key] = task
+            return
+        task = self._running[key] = self._begin(self._answer(message, size))
+        task.add_done_callback(lambda _: self._running.pop(key))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     def _notified(self, message: dict[str, Any]) -> None:
         if message["method"] == "notifications/cancelled":
             params = message.get("params") or {}
-            task = self._running.get(wire.encode(params.get("requestId")))
+            key = wire.encode(params.get("requestId"))
+            task = self._running.get(key) or (self.session.running.get(key) if self.session is not None else None)
             if task is not None:
                 task.cancel()
         elif message["method"] == "notifications/initialized" and self.session is not None:
             self.session.initialized = True
 
-    async def _answer(self, message: dict[str, Any], size: int, key: bytes) -> None:
+    async def _answer(self, message: Any, size: int) -> None:
         try:
-            inbound = Inbound(message, self.who, self.door, size, now(), None, self.session, self._send)
+            inbound = Inbound(message, self.who, self.door, size, now(), None, self.session, self._emit)
             reply = await self._reply(inbound)
             self._send(reply.body)
         except CallgateError as error:
-            self._send(failure(message["id"], error, modern=False).body)
+            self._send(failure(id_of(message), error, modern=False).body)
         except Exception:
             log.exception("a request could not be answered")
             problem = ProtocolError("Internal error.", wire.INTERNAL_ERROR)
-            self._send(failure(message["id"], problem, modern=False).body)
-        finally:
-            del self._running[key]
+            self._send(failure(id_of(message), problem, modern=False).body)
 
     async def _reply(self, inbound: Inbound) -> Reply:
-        if is_modern(inbound.message, None) or inbound.message["method"] == "server/discover":
+        message: Any = inbound.message
+        if isinstance(message, list):
+            if self.session is None:
+                raise ProtocolError("Batches belong to a session; send `initialize` first.")
+            return await answer_batch(message, self.session, lambda each: part(inbound, each), self.house)
+        if is_modern(message, None) or message["method"] == "server/discover":
             return await modern(inbound, self.house)
-        if inbound.message["method"] == "initialize":
-            if self.session is not None:
-                raise ProtocolError("The session is already open.")
-            self.session, reply = start_session(inbound, self.house, transport="stdio")
-            return reply
+        if message["method"] == "initialize":
+            return self._open(inbound)
         if self.session is None:
             raise ProtocolError("Send `initialize` first, or speak 2026-07-28.")
-        return await legacy(inbound, self.house)
+        return await in_session(inbound, self.house)
 
-    async def _forward_changes(self) -> None:
+    def _open(self, inbound: Inbound) -> Reply:
+        if self.session is not None:
+            raise ProtocolError("The session is already open.")
+        self.session, reply = start_session(inbound, self.house, transport="stdio")
+        self._changes = self._begin(self._forward_changes(self.session))
+        return reply
+
+    async def _forward_changes(self, session: Session) -> None:
         """Notifications for the legacy session (``list_changed``)."""
-        changes: asyncio.Queue[bytes | None] = asyncio.Queue(64)
-        while self.session is None:
-            await asyncio.sleep(0.2)
-        self.session.streams.add(changes)
+        changes: Stream = asyncio.Queue(STREAM_BUFFER)
+        session.streams.append(changes)
+        # No deadline: nothing may ever change.
         while (message := await changes.get()) is not None:
-            self._send(message)
+            self._emit(message)

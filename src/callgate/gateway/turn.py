@@ -36,29 +36,31 @@ WARM = 15.0
 
 
 class Turn:
-    """A request and its response on one connection. Looks to uvicorn like one of its own request cycles."""
+    """A request and its response on one connection. Looks to uvicorn like one of its own request cycles.
+
+    ``id`` is the JSON-RPC id, once it is read; ``chunks`` says whether the client's HTTP version knows chunks, which
+    event streams need; ``survives`` that the request goes on when the client is gone.
+    """
+
+    # What most requests leave as it is stands here: a call makes one turn.
+    response_complete = disconnected = streaming = survives = False
+    chunks = True
+    id: Any = None
+    size = 0
+    task: asyncio.Task[None] | None = None
+    _started = _complete = False
+    _written = 0.0
+    _extra = b""
 
     def __init__(self, lane: Lane, door: str, headers: Mapping[bytes, bytes], keep_alive: bool) -> None:
         self.lane = lane
         self.door = door
         self.headers = headers
         self.keep_alive = keep_alive
-        self.received = 0
-        self.response_complete = False
-        self.disconnected = False
         self.message_event = NEVER
-        self.streaming = False
-        self.survives = False
-        #: The JSON-RPC id, once it is read; whether the client's HTTP version knows chunks (event streams need them).
-        self.id: Any = None
-        self.chunks = True
-        origin = headers.get(b"origin")
-        self._extra = b"" if origin is None else ALLOW_ORIGIN % origin
-        self.task: asyncio.Task[None] | None = None
-        self._written = 0.0
         self._body: list[bytes] = []
-        self._size = 0
-        self._started = self._complete = False
+        if b"origin" in headers:
+            self._extra = ALLOW_ORIGIN % headers[b"origin"]
 
     def start(self) -> None:
         """It is this request's turn to be answered."""
@@ -69,9 +71,9 @@ class Turn:
             self.lane.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def add(self, chunk: bytes) -> bool:
-        self._size += len(chunk)
+        self.size += len(chunk)
         self._body.append(chunk)
-        return self._size <= self.lane.desk.limits.max_body
+        return self.size <= self.lane.desk.limits.max_body
 
     def completed(self) -> None:
         self._complete = True

@@ -20,6 +20,7 @@ from .bounded import Bounded
 from .compile import CallerMask, Masks, ToolMask
 from .conditions import EPOCH, MAX_ARGUMENTS, Fault, Inputs
 from .language import Rule, Test, Written, read_policy
+from .matching import with_barriers
 from .wording import printable
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Policy:
         self.default = written.default
         self.clock = clock
         self.max_arguments = max_arguments
-        self._masks = Masks(written.rules, max_arguments)
+        self._masks = Masks(tuple(with_barriers(written.rules)), max_arguments)
         self._verdicts: Bounded[int, Verdict] = Bounded(MAX_VERDICTS)
         self._shown: Bounded[tuple[CallerMask, ToolMask], bool] = Bounded(MAX_SHOWN)
 

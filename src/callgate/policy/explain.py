@@ -16,7 +16,7 @@ from callgate.types import Call, Effect, Principal, Verdict
 
 from .conditions import VARIABLES, Condition, Fault, Inputs, Unfit
 from .language import Rule
-from .matching import ANONYMOUS, Matcher, actors
+from .matching import ANONYMOUS, Matcher, actors, barrier_of
 from .wording import listed, printable, shown
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def explain(policy: Policy, call: Call) -> Explanation:
     now = policy.clock()
     verdict = policy.decide_at(call, now)
     inputs = Inputs.of(call, now, policy.max_arguments)
-    traces = tuple(_trace(rule, call, inputs, verdict) for rule in policy.rules)
+    stranger = call.principal.via == ANONYMOUS
+    rules = [(barrier_of(rule) if stranger else None) or rule for rule in policy.rules]
+    traces = tuple(_trace(rule, call, inputs, verdict) for rule in rules)
     return Explanation(_who(call.principal), call.tool.native, verdict, policy.default, traces)
 
 

@@ -126,7 +126,10 @@ class PolicyText(_Part, frozen=True, kw_only=True):
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One rule, checked and ready to use. ``ttl`` is how long an approval holds, in seconds."""
+    """One rule, checked and ready to use. ``ttl`` is how long an approval holds, in seconds.
+
+    ``barrier``: a denial of anonymous callers that stands beside an ask rule (see ``matching.with_barriers``).
+    """
 
     id: str
     effect: Effect
@@ -138,6 +141,7 @@ class Rule(msgspec.Struct, frozen=True):
     approvers: Approvers | None = None
     ttl: float | None = None
     reason: str = ""
+    barrier: bool = False
 
 
 class Test(msgspec.Struct, frozen=True):

@@ -5,12 +5,15 @@ Two rules of reading that the language page states:
 * The current actor is the last of the delegation chain. Who comes without a chain acts for itself, so ``agents``
   and ``chain_any`` look at the caller then.
 * An anonymous caller is matched by a deny rule like anybody else, but by an allow or ask rule only when
-  ``to.subjects`` names ``anonymous`` itself: neither a missing ``to`` nor a wildcard lets strangers in.
+  ``to.subjects`` names ``anonymous`` itself: neither a missing ``to`` nor a wildcard lets strangers in. An ask rule
+  that does not name them bars them: nobody can approve what nobody answers for (``with_barriers``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
 
 from callgate.types import Actor, Principal
 
@@ -36,7 +39,9 @@ class Matcher:
 
     def caller(self, who: Principal) -> str:
         """The first clause that does not fit ``who`` (``to``, ``to.roles``, ``chain_any`` …), or ``""``."""
-        if who.via == ANONYMOUS and self._rule.effect != "deny" and not self._welcomes_strangers():
+        if self._rule.barrier and who.via != ANONYMOUS:
+            return "to"
+        if who.via == ANONYMOUS and self._rule.effect != "deny" and not self.welcomes_strangers():
             return "to"
         for field, names in self._to.items():
             if not names.match_any(_values(field, who)):
@@ -45,13 +50,29 @@ class Matcher:
             return "chain_any"
         return ""
 
-    def _welcomes_strangers(self) -> bool:
+    def welcomes_strangers(self) -> bool:
         subjects = self._to.get("subjects")
         return subjects is not None and subjects.names(ANONYMOUS)
 
     def _fits(self, actor: Actor) -> bool:
         values = {"subjects": (actor.subject,), "roles": actor.roles}
         return all(names.match_any(values[field]) for field, names in self._chain.items())
+
+
+def with_barriers(rules: Iterable[Rule]) -> Iterator[Rule]:
+    """The rules, each ask rule followed by what it means for anonymous callers whom it does not name: a denial."""
+    for rule in rules:
+        yield rule
+        if (barrier := barrier_of(rule)) is not None:
+            yield barrier
+
+
+def barrier_of(rule: Rule) -> Rule | None:
+    """The denial, under the same id, that an ask rule is for anonymous callers; ``None`` where there is none."""
+    if rule.effect != "ask" or Matcher(rule).welcomes_strangers():
+        return None
+    why = "it asks for an approval, which an anonymous caller cannot be given"
+    return msgspec.structs.replace(rule, effect="deny", barrier=True, reason=why)
 
 
 def actors(who: Principal) -> tuple[Actor, ...]:

@@ -46,8 +46,11 @@ async def reply(response: Response, ident: int, heard: Callable[[Envelope], None
 
     ``UpstreamError``: an answer to another request, no answer, or an HTTP status that carries no JSON-RPC.
     """
-    if response.events is not None:
-        return await _streamed(response, ident, heard)
+    return whole(response, ident) if response.events is None else await _streamed(response, ident, heard)
+
+
+def whole(response: Response, ident: int) -> Envelope:
+    """The answer to request ``ident`` in a response that is no event stream; errors as in ``reply``."""
     if response.status != 200:
         return _refusal(response)
     message = read(response.body)

@@ -11,7 +11,7 @@ from callgate.egress import HttpPool, Response
 from callgate.errors import UpstreamError, UpstreamUnavailable
 from callgate.types import Answer, Call, RpcError
 
-from .endpoint import Endpoint, reply
+from .endpoint import Endpoint, reply, whole
 from .eras import MODERN_ERRORS, fingerprint
 from .headers import header_value, param_headers
 from .http_legacy import LegacyHttp
@@ -47,7 +47,8 @@ class ModernHttp:
         relay = Relay(call, ident, emit)
         body = self._stamp.call(call, ident, relay.wants_progress)
         response = await self._post(self._head(call), body, deadline, False)
-        said = answer(await reply(response, ident, relay.heard), "modern")
+        message = whole(response, ident) if response.events is None else await reply(response, ident, relay.heard)
+        said = answer(message, "modern")
         if said.error is not None and said.error.code == HEADER_MISMATCH:
             # The tool's header annotations have changed (HDR-8): list again, so that the next call is right.
             # This call is not repeated here, because what was judged was the old definition.
