@@ -34,7 +34,7 @@ def test_the_first_commands_of_the_readme_are_make_demo_and_make_test() -> None:
 
 def test_every_callgate_command_in_the_readme_exists() -> None:
     reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    commands = {found for found in re.findall(r"callgate (policy \w+|config \w+|[a-z]+)(?=[ `\n])", README)}
+    commands = set(re.findall(r"callgate (policy \w+|config \w+|[a-z]+)(?=[ `\n])", README))
     named = {command for command in commands if command.split()[0] in {"up", "stdio", "why", "logs", "policy", "call"}}
     assert {"up", "stdio", "why", "logs", "policy test", "policy explain"} <= named
     missing = {command for command in named if f"callgate {command}" not in reference}

@@ -1,6 +1,6 @@
 """The admin listener's application: who may in, which operation, what goes back.
 
-Every request names a Host of this listener (DNS rebinding), and every operation knows its reader. Paths are those
+The lane has checked Host and Origin (DNS rebinding), and every operation knows its reader. Paths are those
 of the request line; nothing is derived from the Host header, and nothing redirects.
 """
 
@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from callgate.api.calls import Log
 from callgate.api.operations import OPERATIONS, Operation, Question
@@ -26,7 +26,7 @@ from callgate.api.reader import Reader, recognise
 from callgate.api.shapes import Failure, Problem, Urls
 from callgate.config import Address, parse_address
 from callgate.errors import CallgateError, Denied, NotFound, Overloaded, ProtocolError, Unauthenticated, UsageError
-from callgate.gateway import House, Names
+from callgate.gateway import House
 from callgate.identity import operator_token
 
 log = logging.getLogger("callgate.api")
@@ -48,7 +48,7 @@ def admin_app(house: House) -> ASGIApp:
     routes.append(Route("/metrics", desk.metrics, methods=["GET"]))
     app = Starlette(routes=routes, exception_handlers={404: _nothing, 405: _method, 500: _broken})
     app.router.redirect_slashes = False
-    return Guard(app, house)
+    return app
 
 
 def listener(house: House) -> Address:
@@ -56,36 +56,6 @@ def listener(house: House) -> Address:
     address = parse_address(house.settings.admin_listen)
     assert address is not None, "the configuration was checked"
     return address
-
-
-class Guard:
-    """Lets in only requests that name this listener as their Host, and no page of a foreign Origin."""
-
-    def __init__(self, app: ASGIApp, house: House) -> None:
-        self._app = app
-        self._house = house
-        self._names: dict[int, Names] = {}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        refusal = self._refusal(scope) if scope["type"] == "http" else None
-        await (self._app if refusal is None else refusal)(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> Response | None:
-        names = self._listener((scope.get("server") or ("", 0))[1])
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        origins = [value for name, value in scope["headers"] if name == b"origin"]
-        if len(hosts) != 1 or not names.host(hosts[0]):
-            return _failure(421, "CG0900", "This listener does not answer to that Host.", "See `allowed_hosts`.")
-        if origins and not (len(origins) == 1 and names.origin(origins[0])):
-            return _failure(403, "CG0900", "Pages of that Origin may not read the admin API.")
-        return None
-
-    def _listener(self, port: int) -> Names:
-        """Pages that may call the gateway (``allowed_origins``) have no business here."""
-        if port not in self._names:
-            settings = self._house.settings
-            self._names = {port: Names(listener(self._house).host, port, settings.allowed_hosts, ())}
-        return self._names[port]
 
 
 class Desk:

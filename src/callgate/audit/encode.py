@@ -35,7 +35,9 @@ def canonical(value: object) -> bytes:
 
 
 class Body(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """The JSON of a row, its members in the order of their names. ``args`` is an object, or a string where it was cut; absent members are empty.
+    """The JSON of a row, its members in the order of their names.
+
+    ``args`` is an object, or a string where it was cut; absent members are empty.
 
     ``bytes_in`` and ``bytes_out`` are the sizes of the client's message and of the server's result.
     """

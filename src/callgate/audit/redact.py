@@ -39,7 +39,7 @@ def _harmless(value: Any) -> bool:
     if type(value) is not dict or "value" in value:
         return False
     known = _known
-    for name, member in value.items():
+    for name, member in value.items():  # noqa: SIM110 - a generator costs more than it says: this runs for every call
         if type(member) not in _PLAIN or known.get(name, True):
             return False
     return True

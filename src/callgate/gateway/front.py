@@ -151,6 +151,13 @@ class FrontDesk:
         return streams
 
 
+class BackDesk(FrontDesk):
+    """The desk of the admin listener: the same gate and the same limits, and no MCP endpoint."""
+
+    def door(self, url: bytes) -> str | None:
+        return None
+
+
 def _content(kind: bytes | None, accept: bytes | None) -> bool:
     if (kind or b"").partition(b";")[0].strip().lower() != b"application/json":
         raise ProtocolError("The Content-Type must be application/json.", status=415)

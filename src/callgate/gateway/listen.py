@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from callgate.errors import ConfigError
@@ -67,9 +66,9 @@ def _remedy(why: OSError, key: str) -> str:
 
 
 class Listener:
-    """One open listener. ``desk`` makes it the gateway's (with the fast lane); without it is plain ASGI."""
+    """One open listener. ``desk`` says which hosts it answers to, which limits hold, and where MCP endpoints are."""
 
-    def __init__(self, sock: socket.socket, app: ASGIApp, desk: FrontDesk | None = None) -> None:
+    def __init__(self, sock: socket.socket, app: ASGIApp, desk: FrontDesk) -> None:
         self.sock = sock
         self.desk = desk
         self.state = ServerState()
@@ -85,13 +84,10 @@ class Listener:
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._connection(), sock=self.sock, backlog=BACKLOG)
-        if self.desk is not None:
-            self._sweep = loop.create_task(self._keep_sweeping(self.desk), name="connections")
+        self._sweep = loop.create_task(self._keep_sweeping(self.desk), name="connections")
 
     def _connection(self) -> Callable[[], asyncio.Protocol]:
         config, state, desk = self._config, self.state, self.desk
-        if desk is None:
-            return lambda: HttpToolsProtocol(config, state, {})
 
         def connect() -> Lane:
             lane = Lane(config, state, {})

@@ -205,7 +205,8 @@ class Supervisor:
         deadline = self._loop.time() + self.config.connect_timeout
         listing = await read_listing(self.name, link, deadline)
         self._tools = len(listing.tools)
-        self._on_listing(listing)
+        if not self._closing:  # one that only drains has a successor, whose list counts
+            self._on_listing(listing)
         self._fresh_until = self._loop.time() + _lifetime(listing) * random.uniform(0.9, 1.0)
         return listing
 
