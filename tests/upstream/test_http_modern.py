@@ -170,7 +170,7 @@ async def test_a_hung_server_fills_only_its_own_bulkhead(tmp_path: Path) -> None
             assert (await house.call("well", "echo")).error is None
             assert house.status("hung").in_flight == 2
             for call in calls:
-                with pytest.raises(UpstreamTimeout):
+                with pytest.raises((UpstreamTimeout, UpstreamUnavailable)):  # the last may get a place too late to dial
                     await call
             assert house.status("hung").in_flight == 0
 
