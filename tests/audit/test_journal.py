@@ -189,9 +189,11 @@ def test_without_room_a_durable_call_is_refused(disk: StubbornDisk) -> None:
         held.release()
         await asyncio.gather(first, second)
         await journal.aclose()
+        assert journal.dropped == 1
 
     asyncio.run(story())
-    assert len(everything(disk)) == 2
+    # The call may have been made before there was no room, so the log says that something is missing.
+    assert sorted(row["outcome"] for row in everything(disk)) == ["gap", "ok", "ok"]
 
 
 def test_few_large_messages_fill_the_queue_too(disk: StubbornDisk) -> None:

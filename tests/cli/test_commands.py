@@ -39,6 +39,12 @@ def test_ls_of_an_unknown_server_names_the_nearest(office: Office) -> None:
     assert done.out == ""
 
 
+def test_ls_of_a_server_without_tools_says_why(office: Office) -> None:
+    done = office.cli("ls", "gone")
+    assert (done.status, done.out) == (0, "")
+    assert "Server `gone` has failed: could not be started" in done.err
+
+
 @pytest.mark.parametrize("output", ["json", "yaml", "jsonl", "table"])
 def test_every_output_format_holds_the_same(office: Office, output: str) -> None:
     done = office.cli("ls", "-o", output)
@@ -65,6 +71,27 @@ def test_on_a_terminal_there_is_a_table_and_colour_unless_refused(office: Office
     os.close(outer)
     assert "SERVER" in shown and "notes" in shown
     assert ("\x1b[32m" in shown) is (no_color == "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize("follow", [False, True])
+def test_logs_takes_one_line_a_call_on_a_narrow_terminal(office: Office, follow: bool) -> None:
+    import pty
+
+    made = office.call("notes/read", "page=1", token=BOB)
+    outer, inner = pty.openpty()
+    env = environment({"CALLGATE_URL": office.url, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "80"})
+    command = [sys.executable, "-m", "callgate", "logs", "--limit", "1", "--subject", "bob", *["-f"] * follow]
+    with subprocess.Popen(command, env=env, stdout=inner, stderr=inner) as process:
+        shown = ""
+        while made not in shown:
+            shown += os.read(outer, 65536).decode()
+        process.terminate() if follow else process.wait(30)
+    os.close(inner)
+    os.close(outer)
+    (line,) = [line for line in shown.splitlines() if made in line]
+    assert len(line) <= 80
+    assert "bob" in line and "notes/read" in line and "every" in line
 
 
 def test_call_prints_the_answer_on_stdout_and_the_call_id_on_stderr(office: Office) -> None:
@@ -114,13 +141,25 @@ def test_call_that_the_server_refuses_exits_1(office: Office) -> None:
 def test_call_of_an_unknown_tool_exits_4_with_the_nearest_name(office: Office) -> None:
     done = office.cli("call", "notes/raed", token=ANN)
     assert done.status == 4
-    assert "Did you mean read?" in done.err
+    assert "Did you mean `read`?" in done.err
 
 
 def test_call_of_an_unknown_server_exits_4_with_the_nearest_name(office: Office) -> None:
     done = office.cli("call", "nots/read", token=ANN)
     assert done.status == 4
     assert "Did you mean `notes`?" in done.err
+
+
+def test_call_of_a_server_by_a_name_that_no_url_holds_exits_4(office: Office) -> None:
+    done = office.cli("call", "my notes/read", token=ANN)
+    assert done.status == 4
+    assert "There is no server `my notes`" in done.err and "Did you mean `notes`?" in done.err
+
+
+def test_call_names_an_option_that_it_does_not_have(office: Office) -> None:
+    done = office.cli("call", "notes/read", "--jsn", "{}", token=ANN)
+    assert done.status == 2
+    assert "There is no option `--jsn`" in done.err
 
 
 def test_call_that_is_denied_exits_5_and_does_not_name_the_rule(office: Office) -> None:

@@ -11,7 +11,7 @@ import psutil
 
 from tests.processes import Running, python
 
-READY = r"callgate is ready: (http://127\.0\.0\.1:\d+/mcp) \(3 of 3 servers, 10 tools\)"
+READY = r"callgate is ready: (http://127\.0\.0\.1:\d+/mcp) \(3 of 3 servers ready, 10 tools\)"
 LIMIT = 60.0
 
 

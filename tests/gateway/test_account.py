@@ -221,3 +221,41 @@ async def test_the_metrics_count_what_the_log_holds(tmp_path: Path) -> None:
         counted = [line for line in rendered.splitlines() if line.startswith("callgate_calls_total")]
         assert any('outcome="ok"' in line and line.endswith(" 2") for line in counted), rendered[:2000]
         assert any('outcome="tool_error"' in line and line.endswith(" 1") for line in counted)
+
+
+@pytest.mark.rule("AUD-2", "AUD-3")
+async def test_calls_that_find_the_log_full_when_they_end_are_counted_in_it(tmp_path: Path) -> None:
+    """All of them were let in while there was room: what was made and cannot be written must not vanish."""
+    gate = asyncio.Event()
+    script = Script(acts={"slow": waiting(gate)})
+    async with (
+        serve(Modern(script)) as server,
+        Stand(tmp_path, {"u": http(server)}, audit={"durability": "strict", "queue": 2}) as stand,
+    ):
+        faulty = Faulty(stand.house.journal._store)
+        stand.house.journal._store = faulty
+        calls = [asyncio.create_task(stand.call("u__slow")) for _ in range(8)]
+        await until(lambda: len(script.called) == 8)
+        faulty.failing = True
+        gate.set()
+        await until(lambda: stand.house.journal.dropped)
+        faulty.failing = False
+        made = [(await call).error for call in calls]
+        assert -31429 in made
+        await until(lambda: not stand.house.journal.waiting)
+        await until(lambda: sum(each.get("dropped", 1) for each in stand.rows()) == len(script.called))
+
+
+@pytest.mark.rule("AUD-2")
+async def test_strict_counts_for_a_cancelled_call_too(tmp_path: Path) -> None:
+    script = Script(acts={"slow": waiting(asyncio.Event())})
+    async with (
+        serve(Modern(script)) as server,
+        Stand(tmp_path, {"u": http(server)}, audit={"durability": "strict"}) as stand,
+    ):
+        session = await stand.legacy()
+        call = asyncio.create_task(session.call("u__slow", id=7))
+        await until(lambda: script.called)
+        await session.tell("notifications/cancelled", requestId=7)
+        assert (await call).error == -31499
+        assert [each["outcome"] for each in stand.rows()] == ["cancelled"]

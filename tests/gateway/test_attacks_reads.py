@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ class Library(Modern):
 
     def __init__(self) -> None:
         super().__init__()
-        self.read: list[tuple[bytes | None, dict[str, Any]]] = []
+        self.read: list[tuple[str | None, dict[str, Any]]] = []
 
     async def __call__(self, request: Request, peer: Peer) -> None:
         message = request.message
@@ -43,30 +44,37 @@ class Library(Modern):
             peer.json(result_of(message["id"], {**lists[method], "resultType": "complete"}))
         elif method in ("resources/read", "prompts/get"):
             params = {key: value for key, value in message["params"].items() if key != "_meta"}
-            self.read.append((request.headers.get(b"mcp-name"), params))
+            self.read.append((request.headers.get("mcp-name"), params))
             peer.json(result_of(message["id"], {"contents": [], "messages": [], "resultType": "complete"}))
         else:
             await super().__call__(request, peer)
 
 
 async def read(stand: Stand, uri: str, **more: Any) -> Any:
+    return await stand.ask(reading(stand, uri, uri, **more))
+
+
+def reading(stand: Stand, uri: str, named: str, **more: Any) -> bytes:
+    """A read of ``uri`` whose header names ``named``."""
     message = modern("resources/read", {"uri": uri, **more})
-    return await stand.ask(stand.request(message, path=DOOR))
+    encoded = f"=?base64?{base64.b64encode(named.encode()).decode()}?="
+    headers = [each for each in routing(message) if each[0] != "Mcp-Name"]
+    return post(stand.port, dump(message), [*headers, ("Mcp-Name", encoded)], path=DOOR)
 
 
 @pytest.mark.rule("HTTP-12")
 async def test_what_stands_beside_the_name_is_not_sent(tmp_path: Path) -> None:
     """A second name beside the one that was judged would even have become the header that a server routes by."""
-    async with serve(Library()) as server, Stand(tmp_path, {"u": http(server)}) as stand:
-        library: Library = server.server  # type: ignore[assignment]
+    library = Library()
+    async with serve(library) as server, Stand(tmp_path, {"u": http(server)}) as stand:
         assert (await read(stand, PUBLIC, name="file:///secret", requestState="x")).status == 200
         assert (await read(stand, PUBLIC)).status == 200
         message = modern("prompts/get", {"name": "review", "arguments": {"a": "b"}, "uri": "file:///secret"})
         assert (await stand.ask(stand.request(message, path=DOOR))).status == 200
     assert library.read == [
-        (PUBLIC.encode(), {"uri": PUBLIC}),
-        (PUBLIC.encode(), {"uri": PUBLIC}),
-        (b"review", {"name": "review", "arguments": {"a": "b"}}),
+        (PUBLIC, {"uri": PUBLIC}),
+        (PUBLIC, {"uri": PUBLIC}),
+        ("review", {"name": "review", "arguments": {"a": "b"}}),
     ]
 
 
@@ -89,6 +97,7 @@ DISGUISED = [
     "file:///secret%2",
     "file:///pub/%zz",
     "file://LOCALHOST/secret/key",
+    "file:////secret/key",
     "file:///pub/%c3%bc/%2f..%2f/x",
     "no-scheme",
     "",
@@ -98,8 +107,8 @@ DISGUISED = [
 @pytest.mark.parametrize("uri", DISGUISED)
 async def test_a_uri_that_a_server_may_read_in_another_way_is_not_judged_by_its_looks(tmp_path: Path, uri: str) -> None:
     policy = {"rules": [allow("u/*"), deny("u/resource:file:///secret/*"), deny("u/resource:file:///secr?t*", id="x")]}
-    async with serve(Library()) as server, Stand(tmp_path, {"u": http(server)}, policy=policy) as stand:
-        library: Library = server.server  # type: ignore[assignment]
+    library = Library()
+    async with serve(library) as server, Stand(tmp_path, {"u": http(server)}, policy=policy) as stand:
         refused(await read(stand, uri), 400, -32602)
         session = await stand.legacy(path=DOOR)
         assert (await session.ask("resources/read", {"uri": uri})).error == -32602
@@ -112,17 +121,19 @@ async def test_a_uri_that_a_server_may_read_in_another_way_is_not_judged_by_its_
     "uri",
     [
         PUBLIC, LISTED, "file:///pub/%C3%BC.txt", "file:///pub/a%20b?x=..&y=%2F#..", "db://Host/T/1", "note:a.b..c",
-        "test://template/123/data", "file:///pub/...", "https://u@h:1/a;b=c/@x/~y/!$&'()*+,=[1]|",
+        "test://template/123/data", "file:///pub/...", "https://u@h:1/a;b=c/@x/~y/!$&'()*+,=[1]",
     ],
 )  # fmt: skip
 async def test_a_plain_uri_and_a_listed_one_are_read(tmp_path: Path, uri: str) -> None:
-    async with serve(Library()) as server, Stand(tmp_path, {"u": http(server)}) as stand:
+    library = Library()
+    async with serve(library) as server, Stand(tmp_path, {"u": http(server)}) as stand:
         assert (await read(stand, uri)).status == 200
 
 
 async def test_long_uris_and_many_different_ones_do_not_fill_the_memory(tmp_path: Path) -> None:
     policy = {"rules": [allow("u/resource:*")]}
-    async with serve(Library()) as server, Stand(tmp_path, {"u": http(server)}, policy=policy) as stand:
+    library = Library()
+    async with serve(library) as server, Stand(tmp_path, {"u": http(server)}, policy=policy) as stand:
         refused(await read(stand, "file:///" + "a" * 3000), 400, -32602)
         before = len(stand.house.policy._masks._tools)
         for number in range(5):
@@ -133,11 +144,9 @@ async def test_long_uris_and_many_different_ones_do_not_fill_the_memory(tmp_path
 
 
 async def test_the_header_of_a_read_is_that_of_the_body_also_over_many_reads(tmp_path: Path) -> None:
-    async with serve(Library()) as server, Stand(tmp_path, {"u": http(server)}) as stand:
-        library: Library = server.server  # type: ignore[assignment]
-        message = modern("resources/read", {"uri": "a:b"})
-        lying = [(name, "a:c" if name == "Mcp-Name" else value) for name, value in routing(message)]
-        refused(await stand.ask(post(stand.port, dump(message), lying, path=DOOR)), 400, -32020)
+    library = Library()
+    async with serve(library) as server, Stand(tmp_path, {"u": http(server)}) as stand:
+        refused(await stand.ask(reading(stand, "a:b", "a:c")), 400, -32020)
         for uri in ("a:b", "a:c", "a:b"):
             assert (await read(stand, uri)).status == 200
-    assert [(name, params["uri"]) for name, params in library.read] == [(b"a:b", "a:b"), (b"a:c", "a:c"), (b"a:b", "a:b")]
+    assert [(name, params["uri"]) for name, params in library.read] == [("a:b", "a:b"), ("a:c", "a:c"), ("a:b", "a:b")]

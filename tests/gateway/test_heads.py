@@ -48,6 +48,7 @@ def test_anything_else_goes_to_the_parser(data: bytes) -> None:
         (b"\r\n\r\n" + HEAD + b"{}", PAIRS),
         (HEAD.replace(b"POST", b"GET"), PAIRS),
         (HEAD.replace(b"1.1", b"1.0") + b"{}", PAIRS),
+        (HEAD.replace(b"1.1", b"1.0").replace(b"localhost", b"x HTTP/1.1") + b"{}", PAIRS),
         (HEAD.replace(b"Host: localhost", b"Host: localhost\nX: y") + b"{}", PAIRS),
         (HEAD, [*PAIRS, (b"x", b"y")]),
         (HEAD, PAIRS[:1]),

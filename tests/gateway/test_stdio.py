@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from callgate.gateway import StdioFront
@@ -182,6 +184,20 @@ async def test_the_end_of_stdin_lets_running_calls_finish(tmp_path: Path) -> Non
         pipes.send(calling("u__echo", id=2))
         assert sorted(each["id"] for each in await pipes.rest()) == [1, 2]
     assert len(records(tmp_path)) == 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 0), ("SIGHUP", 0), ("SIGINT", 130)])
+async def test_a_signal_leaves_no_server_behind_and_no_noise(tmp_path: Path, name: str, status: int) -> None:
+    async with started(tmp_path) as pipes:
+        await pipes.ask(initialize())
+        servers = psutil.Process(pipes.process.pid).children(recursive=True)
+        assert servers
+        pipes.process.send_signal(getattr(signal, name))
+        async with asyncio.timeout(DEADLINE):
+            assert await pipes.process.wait() == status
+        assert not any(server.is_running() and server.status() != psutil.STATUS_ZOMBIE for server in servers)
+    assert "rror" not in (tmp_path / "err").read_text()
 
 
 async def test_a_batch_over_pipes_in_its_version(tmp_path: Path) -> None:

@@ -154,7 +154,8 @@ def test_it_waits_for_servers_before_it_says_that_it_is_ready(tmp_path: Path, wa
     with up(tmp_path, startup_wait=wait, servers=servers) as running:
         assert bool(running.tools()) == seen
         said = running.process.out.read_text()
-        assert ("(1 of 1 servers" in said) == seen
+        assert ("(1 of 1 server ready" in said) == seen
+        assert ("starting: u" in said) != seen
 
 
 @pytest.mark.key("audit.durability")

@@ -193,7 +193,7 @@ async def test_the_environment_is_small_and_references_are_resolved(
         (Server(command=sys.executable, env={"A": "env:NO_SUCH"}), "NO_SUCH is not set"),
         (Server(command=sys.executable, env={"A": "file:absent"}), "absent cannot be read"),
         (stdio("broken", protocol="legacy"), "exited with status 1; its last words: cannot work like this"),
-        (stdio("mute", protocol="legacy", connect_timeout=0.3), "did not answer in time"),
+        (stdio("mute", protocol="legacy", connect_timeout=0.3), "did not answer in time (connect_timeout is 0.3 s)"),
     ],
 )
 async def test_programs_that_do_not_start(tmp_path: Path, config: Server, reason: str) -> None:
@@ -202,6 +202,13 @@ async def test_programs_that_do_not_start(tmp_path: Path, config: Server, reason
         assert reason in house.status("s").reason
         with pytest.raises(UpstreamUnavailable):
             await house.call("s", "echo")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there, the name says what can be executed")
+async def test_a_file_that_is_not_executable_is_not_called_missing(tmp_path: Path) -> None:
+    (tmp_path / "tool.sh").write_text("#!/bin/sh\n")
+    async with House(tmp_path, s=Server(command=str(tmp_path / "tool.sh"))) as house:
+        assert house.status("s").reason.endswith("tool.sh` is not executable")
 
 
 async def test_a_call_waits_for_a_server_that_is_starting(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from callgate.audit import Filters, Row, describe, new_id, read_filters, read_id
 from callgate.errors import Denied, NotFound
 from callgate.policy import Explanation, render_explanation
 from callgate.types import Actor, Call, Front, Principal
+from callgate.upstream import without_last_words
 
 if TYPE_CHECKING:
     from callgate.gateway import House
@@ -118,7 +119,8 @@ def _may_read(record: Mapping[str, Any], reader: Reader) -> bool:
 def _shown(record: Mapping[str, Any], reader: Reader) -> CallShown:
     shown = dict(record)
     if not reader.everything:
-        shown |= HIDDEN if record["outcome"] == "denied" else {"rule": "", "policy": ""}
+        said = without_last_words(record.get("reason", ""))
+        shown |= HIDDEN if record["outcome"] == "denied" else {"rule": "", "policy": "", "reason": said}
     return msgspec.convert(shown, CallShown)
 
 

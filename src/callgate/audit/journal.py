@@ -121,10 +121,12 @@ class Journal:
     async def put_durable(self, record: Record) -> None:
         """Queue a record and return when it is on disk.
 
-        Raises ``Overloaded`` when there is no room, or when it is not written within 5 s; the record then
-        stays in the queue, but its call must not be answered as if it were recorded.
+        Raises ``Overloaded`` when there is no room (it is counted, and a gap is recorded, because its call may have
+        been made), or when it is not written within 5 s; the record then stays in the queue, but its call must not
+        be answered as if it were recorded.
         """
         if self._crowded():
+            self._drop(record)
             raise Overloaded("The audit log cannot take more records.", hint=self.error)
         stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append(_Durable(record, stored))

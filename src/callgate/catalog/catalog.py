@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -14,6 +15,8 @@ from callgate.config import Server, VirtualServer
 from callgate.types import Listing, Tool
 
 log = logging.getLogger("callgate.catalog")
+
+Source = tuple[Any, ...]
 
 
 class Catalog:
@@ -33,15 +36,20 @@ class Catalog:
         self._virtual: Mapping[str, VirtualServer] = {}
         self._down: frozenset[str] = frozenset()
         self._arrived: dict[str, Listing] = {}
+        self._sources: Mapping[str, Source] = {}
         self._changed = changed
         self._prepare = prepare
         self._work: asyncio.Task[None] | None = None
 
     def configure(self, servers: Mapping[str, Server], virtual: Mapping[str, VirtualServer]) -> None:
-        """Take over the configured servers and virtual servers; tools of servers that are gone disappear at once."""
+        """Take over the configured servers and virtual servers; tools of servers that are gone disappear at once, and
+        so do those of another program or URL under the old name: what the old one claimed must not judge the new one.
+        """
         self._order = tuple(name for name, server in servers.items() if not server.disabled)
         self._virtual = dict(virtual)
-        self.parts = {name: part for name, part in self.parts.items() if name in self._order}
+        before, self._sources = self._sources, {name: _source(servers[name]) for name in self._order}
+        self.parts = {name: part for name, part in self.parts.items() if self._still(name, before)}
+        self._arrived = {name: listing for name, listing in self._arrived.items() if self._still(name, before)}
         self._down &= frozenset(self._order)
         self._swap()
 
@@ -77,12 +85,16 @@ class Catalog:
 
     async def _compile(self) -> None:
         while self._arrived:
-            batch, self._arrived = self._arrived, {}
+            batch, self._arrived, sources = self._arrived, {}, self._sources
             fresh = await asyncio.to_thread(_compile_all, tuple(batch.values()))
-            known = {name: part for name, part in fresh.items() if name in self._order}
+            known = {name: part for name, part in fresh.items() if self._still(name, sources)}
             self.parts = {**self.parts, **known}
             self._down -= frozenset(known)
             await self._swap_off_loop()
+
+    def _still(self, name: str, sources: Mapping[str, Source]) -> bool:
+        """Whether the server is configured and still comes from where ``sources`` say."""
+        return name in self._sources and self._sources[name] == sources.get(name)
 
     async def _swap_off_loop(self) -> None:
         """Compile in a thread; start again when the configuration changed meanwhile."""
@@ -121,6 +133,11 @@ class Catalog:
     @property
     def tool_count(self) -> int:
         return len(self.views[EVERYTHING].tools)
+
+
+def _source(server: Server) -> Source:
+    """Everything that decides which program answers under a server's name."""
+    return server.command, server.args, server.env, server.cwd, server.url, server.headers, server.protocol
 
 
 def _compile_all(listings: tuple[Listing, ...]) -> dict[str, Part]:

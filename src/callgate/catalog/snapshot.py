@@ -12,7 +12,9 @@ import msgspec
 
 from callgate.catalog.headers import BadAnnotation, header_arguments
 from callgate.catalog.names import exposed_name, hashed_name
+from callgate.catalog.uris import flaw
 from callgate.config import VirtualServer
+from callgate.errors import NotFound
 from callgate.types import JSON, PROMPT, RESOURCE, Listing, Tool
 
 log = logging.getLogger("callgate.catalog")
@@ -53,8 +55,14 @@ class View(msgspec.Struct, frozen=True):
         return self.tools if method == "tools/list" else self.others.get(method, ())
 
     def readable(self, name: str) -> Tool | None:
-        """The prompt or resource of a server's own door; a resource need not be listed, its template may be."""
+        """The prompt or resource of a server's own door; a resource need not be listed, its template may be.
+
+        Raises ``NotFound`` for a URI that was not listed and can be read in two ways.
+        """
         if name.startswith(RESOURCE) and "resources/list" in self.others:
+            wrong = flaw(name.removeprefix(RESOURCE))
+            if wrong and all(entry.name != name for entry in self.others["resources/list"]):
+                raise NotFound(f"Unknown resource: it is not listed, and its URI {wrong}.")
             return Tool(self.servers[0], name, name, b"{}", read_only=True, destructive=False)
         return next((tool for tool in self.others.get("prompts/list", ()) if tool.name == name), None)
 

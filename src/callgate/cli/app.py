@@ -84,7 +84,8 @@ def fail(error: CallgateError) -> int:
 def usage(error: CycloptsError, arguments: Sequence[str]) -> UsageError:
     """A mistake on the command line, with the nearest name where there is one."""
     message, _, near = " ".join(str(error).split()).partition(" Did you mean ")
+    near = near.partition("? ")[0].rstrip("?")
     nouns = {"policy": " policy", "config": " config"}
     command = next((text for text in arguments if text in COMMANDS or text in nouns), "")
     more = f"`callgate{f' {command}' if command else ''} --help` says more."
-    return UsageError(message, hint=f"Did you mean {near}" if near else more)
+    return UsageError(message, hint=f"Did you mean {near}?" if near else more)

@@ -84,9 +84,7 @@ async def _call(
         given = whole if whole is not None else _typed(pairs, definition)
         headers = _mirrored(definition, given)
         params = {"name": name, "arguments": given}
-        said = await ask(
-            gateway, f"/servers/{server}/mcp", "tools/call", params, note=_note, headers=headers, timeout=timeout
-        )
+        said = await ask(gateway, _endpoint(server), "tools/call", params, note=_note, headers=headers, timeout=timeout)
     if said.call_id:
         say(f"call {said.call_id}")
     if said.error is not None:
@@ -94,6 +92,12 @@ async def _call(
     assert said.result is not None
     _show(said.result, output)
     return 1 if said.result.get("isError") is True else 0
+
+
+def _endpoint(server: str) -> str:
+    from urllib.parse import quote
+
+    return f"/servers/{quote(server, safe='')}/mcp"
 
 
 def _whole(arguments: Sequence[str], text: str | None) -> dict[str, Any] | None:
@@ -116,6 +120,9 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
     seen: set[str] = set()
     for text in arguments:
         key, sign, value = text.partition("=")
+        if text.startswith("--"):
+            hint = "Arguments are written `key=value`; `callgate call --help` lists the options."
+            raise UsageError(f"There is no option `{text}`.", hint=hint)
         if not sign or not key:
             raise UsageError(f"`{text}` is not of the form `key=value`.", hint="Or give all of them with --json '{…}'.")
         if key in seen:
@@ -153,7 +160,7 @@ async def _definition(gateway: Remote, server: str, name: str) -> dict[str, Any]
     cursor: dict[str, Any] = {}
     for _ in range(PAGES):
         try:
-            said = await ask(gateway, f"/servers/{server}/mcp", "tools/list", cursor)
+            said = await ask(gateway, _endpoint(server), "tools/list", cursor)
         except NotFound:
             raise await _no_server(gateway, server) from None
         result = said.result or {}
@@ -208,7 +215,9 @@ def _failed(said: Said) -> int:
     data = said.error.get("data")
     ours = isinstance(data, dict) and "callId" in data
     if ours and code == INVALID_PARAMS:
-        raise NotFound(message)
+        what, _, near = message.partition(" Did you mean ")
+        hint = f"Did you mean `{near.rstrip('?')}`?" if near else "`callgate ls SERVER` lists the tools."
+        raise NotFound(what, hint=hint)
     kind = REFUSALS.get(code) if isinstance(code, int) else None
     if kind is not None:
         why = f"`callgate why {said.call_id}` names the rule." if issubclass(kind, Denied) and said.call_id else ""

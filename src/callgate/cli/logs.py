@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
@@ -10,19 +11,21 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from callgate.cli.options import HERE, Format, Output, Where
-from callgate.cli.output import Column, emit, field, json_line, on_terminal, plain, tsv
+from callgate.cli.output import WIDE, Column, emit, field, json_line, on_terminal, plain, tsv
 from callgate.cli.remote import Remote
 from callgate.errors import UsageError
 
 PAUSE = 0.3
-WIDTHS = (19, 20, 32, 10, 20, 9, 13)
+OUTCOME, MS, CALL = 10, 8, 13  # the widest of each
 
 
 def _time(call: Mapping[str, Any]) -> str:
     """Local time where people look, the record's own (UTC) where programs do."""
     if not on_terminal():
         return str(call["time"])
-    return datetime.fromisoformat(call["time"]).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    there = datetime.fromisoformat(call["time"]).astimezone()
+    today = there.date() == datetime.now().astimezone().date()
+    return there.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 
 
 def _tool(call: Mapping[str, Any]) -> str:
@@ -35,10 +38,10 @@ def _milliseconds(call: Mapping[str, Any]) -> str:
 
 COLUMNS = (
     Column("TIME", _time, keep=True),
-    Column("SUBJECT", field("subject")),
-    Column("TOOL", _tool),
+    Column("SUBJECT", field("subject"), cut=True),
+    Column("TOOL", _tool, cut=True),
     Column("OUTCOME", field("outcome"), keep=True),
-    Column("RULE", field("rule")),
+    Column("RULE", field("rule"), cut=True),
     Column("MS", _milliseconds, keep=True, right=True),
     Column("CALL", field("id"), keep=True),
 )
@@ -89,29 +92,41 @@ async def _logs(wanted: dict[str, Any], limit: int, follow: bool, output: Format
         if not follow:
             emit(calls, COLUMNS, output)
             return
-        _lines(calls, output)
+        widths = _widths(calls)
+        _lines(calls, output, widths)
         seen, after = {call["id"] for call in calls}, first["latest"]
         del wanted["since"]  # following begins where the first page ended, whatever it showed
         while True:
             more = await gateway.admin("calls", {**wanted, "after_id": after, "limit": 1000})
-            _lines([call for call in more["calls"] if call["id"] not in seen], output)
+            _lines([call for call in more["calls"] if call["id"] not in seen], output, widths)
             seen = {call["id"] for call in more["calls"]} or seen
             after = more["next"] or after
             if not more["calls"]:
                 await asyncio.sleep(PAUSE)
 
 
-def _lines(calls: list[Any], output: Format | None) -> None:
+def _widths(calls: list[Any]) -> tuple[int, ...]:
+    """The columns' widths while following: what is not fixed is shared out among subject, tool and rule."""
+    total = shutil.get_terminal_size().columns if on_terminal() else WIDE
+    time = max((len(_time(call)) for call in calls), default=len("00:00:00"))
+    left = total - time - OUTCOME - MS - CALL - (len(COLUMNS) - 1)
+    name = min(max(left // 4, 9), 20)
+    return time, name, min(max(left - 2 * name, 9), 40), OUTCOME, name, MS, CALL
+
+
+def _cell(text: str, width: int, right: bool) -> str:
+    short = text if len(text) <= width else f"{text[: width - 1]}…"
+    return f"{short:>{width}}" if right else f"{short:<{width}}"
+
+
+def _lines(calls: list[Any], output: Format | None, widths: tuple[int, ...]) -> None:
     """Print calls as they come, one line each."""
     for call in calls:
         if output == "jsonl":
             line = json_line(call)
         elif output == "table" or on_terminal():
-            cells = [plain(column.cell(call)) for column in COLUMNS]
-            line = " ".join(
-                f"{cell:>{width}}" if column.right else f"{cell:<{width}}"
-                for cell, width, column in zip(cells, WIDTHS, COLUMNS, strict=True)
-            ).rstrip()
+            cells = zip(COLUMNS, widths, strict=True)
+            line = " ".join(_cell(plain(column.cell(call)), width, column.right) for column, width in cells)
         else:
             line = tsv(call, COLUMNS)
         print(line, flush=True)

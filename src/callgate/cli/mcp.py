@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from callgate import __version__
-from callgate.cli.remote import Remote
+from callgate.cli.remote import Remote, about
+from callgate.egress import EventStream
 from callgate.errors import NotFound, Unauthenticated, UpstreamError
 
 VERSION = "2026-07-28"
@@ -48,16 +49,23 @@ async def ask(
     headers = _headers(gateway, method, params.get("name")) | more.pop("headers", {})
     response = await gateway.send("POST", gateway.base + path, headers, msgspec.json.encode(message), **more)
     call_id = response.headers.get(b"callgate-call-id", b"").decode("latin-1")
-    reply = _read(response.body) if response.events is None else {}
-    while response.events is not None and (event := await response.events.next()) is not None:
+    try:
+        reply = _read(response.body) if response.events is None else await _reply(response.events, note)
+    except UpstreamError as error:
+        raise about(error, gateway.base) from None
+    return _said(reply, response.status, call_id, gateway.base + path)
+
+
+async def _reply(events: EventStream, note: Note | None) -> dict[str, Any]:
+    """The answer at the end of a stream; notifications before it go to ``note``."""
+    while (event := await events.next()) is not None:
         said = _read(event)
         if "method" not in said:
-            response.events.finish()
-            reply = said
-            break
+            events.finish()
+            return said
         if note is not None:
             note(said)
-    return _said(reply, response.status, call_id, gateway.base + path)
+    return {}
 
 
 def _headers(gateway: Remote, method: str, name: str | None) -> dict[str, str]:

@@ -24,12 +24,15 @@ Cell = Callable[[Mapping[str, Any]], object]
 
 
 class Column(msgspec.Struct, frozen=True):
-    """One column: its title, and how to get its value from a row. ``keep``: never cut it; ``right``: numbers."""
+    """One column: its title, and how to get its value from a row. ``keep``: never cut it; ``right``: numbers;
+    ``cut``: shorten words that are too long, where others go on in the next line.
+    """
 
     title: str
     cell: Cell
     keep: bool = False
     right: bool = False
+    cut: bool = False
 
 
 def field(name: str) -> Cell:
@@ -113,8 +116,12 @@ def _table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        justify = "right" if column.right else "left"
-        table.add_column(column.title, no_wrap=column.keep, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(
+            column.title,
+            no_wrap=column.keep,
+            justify="right" if column.right else "left",
+            overflow="ellipsis" if column.cut else "fold",
+        )
     for row in rows:
         cells = [plain(column.cell(row)) for column in columns]
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in cells))

@@ -15,7 +15,7 @@ from callgate.cli.call import typed
 from callgate.cli.options import HERE, Config, Output, Where
 from callgate.cli.output import Column, emit, emit_value, field, on_terminal, plain, say
 from callgate.config import Document, load, read_document
-from callgate.errors import ConfigError, UsageError
+from callgate.errors import ConfigError, UpstreamUnavailable, UsageError
 
 if TYPE_CHECKING:
     from callgate.policy import Policy
@@ -108,7 +108,7 @@ def explain(
     if len(files) > 1:
         raise UsageError(f"`{files[1]}` is not of the form `key=value`, and {files[0]} is the policy file already.")
     if "/" not in tool.strip("/"):
-        raise UsageError(f"`{tool}` is not of the form `server/tool`.")
+        raise UsageError(f"`{tool}` is not of the form `server/tool`.", hint="`callgate ls SERVER` lists the tools.")
     if not files and config is None and (where.url != HERE.url or os.environ.get("CALLGATE_URL")):
         told = asyncio.run(_ask(where, {"as": imagined.caller, "call": tool, "args": given}))
     else:
@@ -123,8 +123,12 @@ def explain(
 async def _ask(where: Where, question: dict[str, Any]) -> Any:
     from callgate.cli.remote import Remote
 
-    async with Remote(where) as gateway:
-        return await gateway.admin("policy/explain", body=question)
+    try:
+        async with Remote(where) as gateway:
+            return await gateway.admin("policy/explain", body=question)
+    except UpstreamUnavailable as error:
+        hint = "Start it with `callgate up`. To ask the files: name one, or `-c FILE`, or unset CALLGATE_URL."
+        raise UpstreamUnavailable(error.message, hint=hint) from None
 
 
 def _told(policy: Policy, imagined: Imagined, name: str, given: dict[str, Any]) -> dict[str, Any]:

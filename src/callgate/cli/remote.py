@@ -64,7 +64,7 @@ class Remote:
         except ConfigError as error:
             raise UsageError(error.message, hint=error.hint or "Check --url, --admin-url and --token.") from None
         except UpstreamError as error:
-            raise _about(error, url) from None
+            raise about(error, url) from None
 
     async def admin(self, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
         """Ask the admin API; raises the error that its answer stands for."""
@@ -151,7 +151,8 @@ def _local(url: str) -> bool:
         return False
 
 
-def _about(error: UpstreamError, url: str) -> UpstreamError:
+def about(error: UpstreamError, url: str) -> UpstreamError:
+    """What went wrong on the way to the gateway, in words about the gateway."""
     where = parse_url(url).origin
     if isinstance(error, UpstreamUnavailable):
         hint = "Start one with `callgate up`, or name the one that runs with --url (CALLGATE_URL)."

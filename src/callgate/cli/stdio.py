@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -33,8 +35,8 @@ def stdio(
     known = loaded.settings.virtual_servers
     if virtual_server is not None and virtual_server not in known:
         close = nearest(virtual_server, known)
-        hint = f"Did you mean {close}?" if close else ""
-        raise NotFound(f"There is no virtual server {virtual_server!r}.", hint=hint)
+        hint = f"Did you mean `{close}`?" if close else ""
+        raise NotFound(f"There is no virtual server `{virtual_server}`.", hint=hint)
     start_log(loaded.settings.log_level)
     door = EVERYTHING if virtual_server is None else virtual_door(virtual_server)
     with asyncio.Runner(loop_factory=event_loop()) as runner:
@@ -45,10 +47,25 @@ def stdio(
 async def _serve(loaded: Loaded, door: str) -> None:
     house = House(loaded)
     await house.open()
+    work = asyncio.create_task(_talk(house, door), name="stdio")
     try:
-        token = os.environ.get("CALLGATE_TOKEN")
-        who = await house.recogniser.recognise(b"Bearer " + token.encode() if token else None)
-        await house.warmed(loaded.settings.startup_wait)
-        await StdioFront(house, who, door, (sys.stdin.buffer, sys.stdout.buffer)).serve()
+        # A client that finds us slow to end sends SIGTERM: that ends the talk, never the end of the child processes.
+        for name in ("SIGTERM", "SIGHUP"):
+            with contextlib.suppress(AttributeError, NotImplementedError):  # not on every system
+                asyncio.get_running_loop().add_signal_handler(getattr(signal, name), work.cancel)
+        await asyncio.wait({work})  # no deadline: it lasts as long as the client
     finally:
+        work.cancel()
+        await asyncio.wait({work})
         await house.aclose()
+    if not work.cancelled():
+        work.result()
+
+
+async def _talk(house: House, door: str) -> None:
+    token = os.environ.get("CALLGATE_TOKEN")
+    who = await house.recogniser.recognise(b"Bearer " + token.encode() if token else None)
+    await house.warmed(house.settings.startup_wait)
+    # A reader of our own: Python aborts at its end when a thread still reads from its `sys.stdin`.
+    stdin = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: ASYNC230, SIM115
+    await StdioFront(house, who, door, (stdin, sys.stdout.buffer)).serve()

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from callgate.api import admin_app
+from callgate.cli.output import plain
 from callgate.config import Loaded, load
 from callgate.errors import UsageError
-from callgate.gateway import Gateway, event_loop
+from callgate.gateway import Gateway, event_loop, ready_line
 
 log = logging.getLogger("callgate")
 
@@ -28,6 +29,8 @@ def up(
     demo: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Start the gateway and serve until it is stopped.
+
+    One line on stdout says when it is ready, where, and which servers still start (their tools are remembered) or fail.
 
     Parameters
     ----------
@@ -63,6 +66,9 @@ def tell(loaded: Loaded) -> None:
     """What a user should know of a configuration that is accepted."""
     for note in loaded.notes:
         log.warning("%s", note)
+    if not loaded.settings.servers:
+        read = any(file.exists() for file in loaded.files)
+        log.warning("no server is configured%s", "" if read else ": `-c FILE` takes a callgate.yaml or an mcp.json")
     if not loaded.policy:
         log.warning("no policy is configured: every call is allowed, and recorded")
 
@@ -73,25 +79,26 @@ async def _serve(loaded: Loaded, read: Any) -> int:
     tune_collector()
     try:
         await gateway.house.warmed(loaded.settings.startup_wait)
-        print(ready_line(gateway), flush=True)
+        house = gateway.house
+        print(ready_line(gateway.url, house.statuses(), house.catalog.tools()), flush=True)
         await gateway.serve()
     finally:
         await gateway.aclose()
     return 0
 
 
-def ready_line(gateway: Gateway) -> str:
-    house = gateway.house
-    ready = sum(each.state == "ready" for each in house.statuses())
-    total = len(house.statuses())
-    return f"callgate is ready: {gateway.url} ({ready} of {total} servers, {house.catalog.tool_count} tools)"
-
-
 def start_log(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
+    handler.setFormatter(OneRecord("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
+
+
+class OneRecord(logging.Formatter):
+    """Servers and callers choose parts of messages: no control characters, no line that looks like a record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return plain(super().format(record), lines=True).replace("\n", "\n  ")
 
 
 def tune_collector() -> None:

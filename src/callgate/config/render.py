@@ -18,35 +18,38 @@ _WIDTH = 120
 _RED, _BLUE, _CYAN, _BOLD, _END = "\x1b[1;31m", "\x1b[1;34m", "\x1b[1;36m", "\x1b[1m", "\x1b[0m"
 
 
-def render(error: CallgateError, *, colour: bool = False) -> str:
-    """The text of an error for a terminal or log, without a final newline; all problems of a ``ConfigError``."""
+def render(error: CallgateError, *, colour: bool = False, excerpt: bool = True) -> str:
+    """The text of an error for a terminal or log, without a final newline; all problems of a ``ConfigError``.
+
+    Without ``excerpt`` the lines of the file, which may hold a secret, are left out.
+    """
     problems: tuple[CallgateError, ...] = (error,)
     if isinstance(error, ConfigError) and error.problems:
         problems = error.problems
-    parts = ["\n".join(_lines(problem, colour)) for problem in problems]
+    parts = ["\n".join(_lines(problem, colour, excerpt)) for problem in problems]
     if len(problems) > 1:
         parts.append(f"{_paint('error', _RED, colour)}: {_safe(error.message)}")
     return "\n\n".join(parts)
 
 
-def _lines(error: CallgateError, colour: bool) -> Iterator[str]:
+def _lines(error: CallgateError, colour: bool, excerpt: bool) -> Iterator[str]:
     head = _paint(f"error[{error.code}]", _RED, colour)
     yield f"{head}: {_paint(_safe(error.message), _BOLD, colour)}"
     edge = 1
     if error.place is not None:
         edge = max(2, len(str(error.place.line)))
-        yield from _mark(error.place, edge, colour)
+        yield from _mark(error.place, edge, colour, excerpt)
     if error.hint:
         first, *rest = _safe(error.hint).split("\n")
         yield f"{' ' * (edge + 1)}{_paint('=', _BLUE, colour)} {_paint('help', _CYAN, colour)}: {first}"
         yield from (" " * (edge + 9) + line for line in rest)
 
 
-def _mark(place: Place, edge: int, colour: bool) -> Iterator[str]:
+def _mark(place: Place, edge: int, colour: bool, excerpt: bool) -> Iterator[str]:
     gap, bar = " " * edge, _paint("|", _BLUE, colour)
     yield f"{gap}{_paint('-->', _BLUE, colour)} {_safe(place.file)}:{place.line}:{place.column}"
     text, before, marked = _window(place)
-    if not text.strip():
+    if not (excerpt and text.strip()):
         return
     yield f"{gap} {bar}"
     yield f"{_paint(f'{place.line:>{edge}}', _BLUE, colour)} {bar} {text}"

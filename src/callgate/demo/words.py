@@ -16,19 +16,13 @@ if TYPE_CHECKING:
     from callgate.types import ServerStatus
 
 
-def ready_line(gateway: Gateway) -> str:
-    """The line that `callgate up` prints when it is ready."""
-    house = gateway.house
-    statuses = house.statuses()
-    ready = sum(each.state == "ready" for each in statuses)
-    return f"callgate is ready: {gateway.url} ({ready} of {len(statuses)} servers, {house.catalog.tool_count} tools)"
-
-
 def introduce(board: Board, gateway: Gateway, folder: Folder) -> None:
+    from callgate.gateway import ready_line
+
     house = gateway.house
     servers = " · ".join(f"{each.name} ({_way(each)})" for each in house.statuses())
     tests = len(house.policy.run_tests())
-    board.say(ready_line(gateway), "bold")
+    board.say(ready_line(gateway.url, house.statuses(), house.catalog.tools()), "bold")
     board.say()
     board.facts(
         [

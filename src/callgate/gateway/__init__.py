@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from callgate.gateway.gate import Names, is_loopback
     from callgate.gateway.house import House
+    from callgate.gateway.ready import ready_line
     from callgate.gateway.serve import Gateway, event_loop
     from callgate.gateway.stdio import StdioFront
 
-__all__ = ["Gateway", "House", "Names", "StdioFront", "event_loop", "is_loopback"]
+__all__ = ["Gateway", "House", "Names", "StdioFront", "event_loop", "is_loopback", "ready_line"]
 
 # A command that only asks a running gateway should not pay for the server.
 _LATER = {
@@ -24,6 +25,7 @@ _LATER = {
     "StdioFront": "stdio",
     "event_loop": "serve",
     "is_loopback": "gate",
+    "ready_line": "ready",
 }
 
 

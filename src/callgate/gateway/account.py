@@ -7,6 +7,7 @@ observation in the metrics. With ``audit.durability: strict`` the answer waits u
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from callgate.audit import Record, new_id, show_id
 from callgate.errors import CallgateError, Denied, Overloaded, UpstreamError, UpstreamTimeout
 from callgate.gateway.pipeline import Asked, Emit, answer
 from callgate.types import Answer, Front, Outcome, Principal
+from callgate.upstream import without_last_words
 
 if TYPE_CHECKING:
     from callgate.gateway.house import House
@@ -34,9 +36,12 @@ async def governed(asked: Asked, house: House, emit: Emit | None) -> Answer:
     except CallgateError as error:
         await _keep(_refused(asked, error), house)
         error.data = {**(error.data or {}), "callId": show_id(asked.id)}
+        if isinstance(error, UpstreamError) and asked.principal.via != "anonymous":
+            error.message = without_last_words(error.message)  # operators read them in the record
         raise
     except asyncio.CancelledError:
-        _note(_entry(asked, "cancelled", "the client cancelled the call"), house)
+        with contextlib.suppress(Overloaded):
+            await _keep(_entry(asked, "cancelled", "the client cancelled the call"), house)
         raise
     except BaseException as error:
         _note(_entry(asked, "failed", f"internal error: {type(error).__name__}", -32603), house)

@@ -19,10 +19,13 @@ from callgate.gateway.gate import is_loopback
 from callgate.gateway.session import STREAM_BUFFER, Session, Stream
 from callgate.gateway.wire import INVALID_REQUEST
 from callgate.types import Principal
+from callgate.upstream import without_last_words
 
 #: An idle stream gets a comment this often (seconds).
 WARM = 15.0
 EVENT = b"event: message\ndata: %b\n\n"
+#: Headers that proxies add.
+FORWARDED = {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"}
 METHODS = "DELETE, GET, OPTIONS, POST"
 
 
@@ -99,19 +102,32 @@ class Pages:
     async def healthz(self, request: Request) -> Response:
         """The process lives. A caller on this machine is told where the admin listener is."""
         answer: dict[str, Any] = {"status": "ok", "version": __version__}
-        if request.client is not None and is_loopback(request.client.host) and self.admin_url:
+        if _from_here(request) and self.admin_url:
             answer["admin"] = self.admin_url
             answer["operator_token_file"] = str(self.house.loaded.data_dir / "operator.token")
         return JSONResponse(answer)
 
     async def readyz(self, request: Request) -> Response:
-        """Ready to serve. The details name servers that are down, and a configuration file that was not taken over."""
-        servers = {each.name: {"state": each.state, "reason": each.reason} for each in self.house.statuses()}
+        """Ready to serve. Callers on this machine are told which servers are down, and of a configuration file that
+        was not taken over; nobody has said who they are, so nobody else is.
+        """
         journal = self.house.journal
         problems = {"configuration": self.house.trouble, "audit": journal.error}
         ready = not (self.house.strict and (journal.full or journal.error))
-        answer = {"ready": ready, "problems": {key: text for key, text in problems.items() if text}, "servers": servers}
+        answer: dict[str, Any] = {"ready": ready}
+        if _from_here(request):
+            answer["problems"] = {key: text for key, text in problems.items() if text}
+            answer["servers"] = {
+                each.name: {"state": each.state, "reason": without_last_words(each.reason)}
+                for each in self.house.statuses()
+            }
         return JSONResponse(answer, status_code=200 if ready else 503)
+
+
+def _from_here(request: Request) -> bool:
+    """Whether the caller is on this machine, and not behind a proxy that is."""
+    passed_on = any(name in FORWARDED for name, _ in request.scope["headers"])
+    return request.client is not None and is_loopback(request.client.host) and not passed_on
 
 
 class EventStream(StreamingResponse):

@@ -21,15 +21,16 @@ INSTRUCTIONS_LIMIT = 8192
 
 def discover(house: House, view: View, who: Principal, front: Front) -> bytes:
     """The ``server/discover`` result: capabilities that callgate itself can keep, for every server behind the door."""
+    shown = _shown(house, view, who, front)
     result: dict[str, Any] = {
         "supportedVersions": list(MODERN_VERSIONS),
         "capabilities": _capabilities(house, view, modern=True),
         "resultType": "complete",
         "ttlMs": 0,
         "cacheScope": "private",
-        "_meta": {PREFIX + "serverInfo": _info(house, view)},
+        "_meta": {PREFIX + "serverInfo": _info(house, view, shown)},
     }
-    return encode(_instructed(result, house, view, who, front))
+    return encode(_instructed(result, house, view, shown))
 
 
 def initialize(
@@ -43,12 +44,13 @@ def initialize(
         )
     version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[-1]
     session = house.sessions.open(who, view.door, version, capabilities, transport)
+    shown = _shown(house, view, who, session.front)
     result: dict[str, Any] = {
         "protocolVersion": version,
         "capabilities": _capabilities(house, view, modern=False),
-        "serverInfo": _info(house, view),
+        "serverInfo": _info(house, view, shown),
     }
-    return session, encode(_instructed(result, house, view, who, session.front))
+    return session, encode(_instructed(result, house, view, shown))
 
 
 def _capabilities(house: House, view: View, *, modern: bool) -> dict[str, Any]:
@@ -60,22 +62,27 @@ def _capabilities(house: House, view: View, *, modern: bool) -> dict[str, Any]:
     return {"tools": tools, **others, **({"logging": {}} if logs else {})}
 
 
-def _info(house: House, view: View) -> dict[str, Any]:
+def _shown(house: House, view: View, who: Principal, front: Front) -> set[str]:
+    """The servers of which the caller may see something; nothing is said of the others."""
+    entries = [*view.tools, *(entry for entries in view.others.values() for entry in entries)]
+    return {entry.server for entry in house.policy.visible(who, entries, front)}
+
+
+def _info(house: House, view: View, shown: set[str]) -> dict[str, Any]:
     kind, _, name = view.door.partition(":")
-    if kind == "server" and name in house.catalog.parts:
+    if kind == "server" and name in house.catalog.parts and name in shown:
         own = house.catalog.parts[name].listing.server_info
         if isinstance(own.get("name"), str) and isinstance(own.get("version"), str):
             return dict(own)
     return {"name": f"callgate/{name}" if name else "callgate", "version": __version__}
 
 
-def _instructed(result: dict[str, Any], house: House, view: View, who: Principal, front: Front) -> dict[str, Any]:
-    """Add the instructions of the servers of which the caller may see at least one tool."""
-    visible = {tool.server for tool in house.policy.visible(who, view.tools, front)}
+def _instructed(result: dict[str, Any], house: House, view: View, shown: set[str]) -> dict[str, Any]:
+    """Add the instructions of the servers of which the caller may see something."""
     parts = [view.description] if view.description else []
     for name in view.servers:
         part = house.catalog.parts.get(name)
-        if name in visible and part is not None and part.listing.instructions:
+        if name in shown and part is not None and part.listing.instructions:
             text = part.listing.instructions
             parts.append(text if view.door.startswith("server:") else f"[{name}] {text}")
     if parts:

@@ -36,6 +36,8 @@ TO_LEGACY = {-32020: -32602, -32022: -32602}
 #: Codes that MCP reserves. What a server says with them is about callgate's own request, not about the client's,
 #: and most of them are not defined at all (rules ERR-2, ERR-5).
 RESERVED = range(-32099, -32019)
+#: Codes of callgate's own (errors.py): a server that answers with one must not pass for the policy.
+OWN = range(-31599, -31399)
 #: The client called its request off; whoever still reads the answer is told.
 CANCELLED = -31499
 
@@ -175,12 +177,13 @@ async def _read(inbound: Inbound, front: Front, house: House) -> Reply:
     prefix, member, listed = READS[method]
     if listed not in house.view(inbound.door).others:
         raise _no_method(method, front.era)
-    name, arguments = params.get(member), params.get("arguments", {})
+    name, arguments = params.get(member), params.get("arguments", {}) if method == "prompts/get" else {}
     if not isinstance(name, str) or not isinstance(arguments, dict):
         raise ProtocolError(f"{method} needs `{member}` (a string).", wire.INVALID_PARAMS)
     asked = _asked(inbound, front, prefix + name, arguments)
     asked.method = method
-    asked.params = {key: value for key, value in params.items() if key != "_meta"}
+    # What was judged, and nothing that stands beside it.
+    asked.params = {member: name, **({"arguments": arguments} if arguments else {})}
     answer = await governed(asked, house, inbound.emit)
     if front.era == "modern" and method == "resources/read" and answer.error is None:
         answer = msgspec.structs.replace(answer, result=wire.private(answer.result))
@@ -214,7 +217,7 @@ def _translated(error: RpcError, front: Front) -> RpcError:
         return msgspec.structs.replace(error, code=codes[error.code])
     if error.code == MISSING_CAPABILITY and front.era == "modern" and not _declared(error, front):
         return error
-    if error.code in RESERVED:
+    if error.code in RESERVED or error.code in OWN:
         return RpcError(wire.INTERNAL_ERROR, f"The server refused the request of the gateway: {error.message}")
     return error
 

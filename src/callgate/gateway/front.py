@@ -38,11 +38,15 @@ log = logging.getLogger("callgate.gateway")
 
 #: Pairs of Content-Type and Accept whose meaning is remembered.
 REMEMBERED = 256
+#: Bytes of large bodies that may wait to be complete, of all connections together: strangers may send them too.
+HELD = 256 * 1024 * 1024
 CHALLENGE = b'www-authenticate: Bearer realm="callgate"\r\n'
 
 
 class FrontDesk:
-    """Answers the POSTs of one listener."""
+    """Answers the POSTs of one listener. ``held`` is what large bodies take that are not complete (bytes)."""
+
+    held = 0
 
     def __init__(self, house: House, names: Names) -> None:
         self.house = house
@@ -68,6 +72,10 @@ class FrontDesk:
             server = settings.servers.get(parts[1])
             return server_door(parts[1]) if server is not None and not server.disabled else None
         return None
+
+    @property
+    def crowded(self) -> bool:
+        return self.held > HELD
 
     def refused(self, refusal: Refusal) -> None:
         self.house.refusals.add(str(refusal.status))

@@ -48,7 +48,8 @@ class Heads:
         raw = data[: data.find(END) + len(END)]
         headers = dict(pairs)
         length = headers.get(b"content-length", b"")
-        plain = raw.startswith(b"POST ") and b" HTTP/1.1\r\n" in raw and raw.count(b"\n") == len(pairs) + 2
+        first = raw.partition(b"\r\n")[0]
+        plain = first.startswith(b"POST ") and first.endswith(b" HTTP/1.1") and raw.count(b"\n") == len(pairs) + 2
         odd = headers.keys() & {b"transfer-encoding", b"expect", b"connection", b"upgrade", b"trailer"}
         if plain and not odd and len(raw) <= LARGEST and length.isdigit() and int(length) <= largest_body:
             while len(self._known) >= KEPT:

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import os
 import time
+from fnmatch import fnmatchcase
 
 import msgspec
 
@@ -134,6 +135,7 @@ class House:
         if after is not before:
             after.inherit(before)
             self.recogniser = after
+            self.sessions.close_streams()  # whoever is still known opens them again
         self.catalog.configure(self.settings.servers, self.settings.virtual_servers)
         await self.upstreams.apply(self.settings.servers, loaded.base)
         if after is not before:
@@ -168,7 +170,10 @@ class House:
     def _tell_of(self, server: str, asked: Asked) -> None:
         """Raise ``UpstreamUnavailable`` with the reason why a server has no tools yet, to callers it is meant for."""
         tool = Tool(server, asked.name.removeprefix(server + SEPARATOR), asked.name, b"{}")
-        if self.policy.visible(asked.principal, [tool], asked.front):
+        kind, _, name = asked.front.door.partition(":")
+        globs = self.settings.virtual_servers[name].tools if kind == "virtual" else ("*",)
+        shown = any(fnmatchcase(tool.native, glob) for glob in globs)
+        if shown and self.policy.visible(asked.principal, [tool], asked.front):
             asked.tool = tool
             why = next((each.reason for each in self.statuses() if each.name == server), "") or "it is starting"
             raise UpstreamUnavailable(f"Server `{server}` is not available: {why.rstrip('.')}.")
@@ -217,6 +222,8 @@ class House:
         return Recogniser(loaded.settings.identity, loopback=self.loopback, fetch=fetch, base=loaded.base)
 
     def _listed(self, listing: Listing) -> None:
+        if listing.server in self._withdrawals:
+            log.info("server %s is ready", listing.server)
         self._keep(listing.server)
         self.catalog.arrived(listing)
         server = self.settings.servers.get(listing.server)
@@ -283,8 +290,9 @@ def _policy(loaded: Loaded) -> Policy:
     failed = policy.first_failure()
     if failed is not None:
         expected = f"{failed.expected} by {failed.expected_by}" if failed.expected_by else failed.expected
+        got = f"{failed.got} by {failed.by or 'default'}"
         raise ConfigError(
-            f"A test of the policy fails: {failed.name} expects {expected}, got {failed.got} by {failed.by or '-'}.",
+            f"A test of the policy fails: {failed.name} expects {expected}, got {got}.",
             hint="Run `callgate policy test` for all of them.",
             place=failed.place,
         )

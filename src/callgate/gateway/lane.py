@@ -155,6 +155,8 @@ class Lane(HttpToolsProtocol):
             self._asgi_body(body)
         elif not self.turn.add(body):
             self.refuse(Refusal(413, f"The body is larger than {self.desk.limits.max_body} bytes."))
+        elif self.desk.held and self.turn.size > SMALL and self.desk.crowded:
+            self.refuse(Refusal(503, "Too many large bodies are on their way."))
         elif self.turn is not self.active and self.turn.size > SMALL:
             self.flow.pause_reading()
 

@@ -95,8 +95,8 @@ class Gateway:
             await self.house.reload(loaded)
             self.house.trouble = ""
         except ConfigError as error:
-            self.house.trouble = render(error)
-            log.error("the configuration was not taken over, the old one stays:\n%s", self.house.trouble)
+            self.house.trouble = render(error, excerpt=False)
+            log.error("the configuration was not taken over, the old one stays:\n%s", render(error))
         except Exception:
             self.house.trouble = "internal error, see the log"
             log.exception("the configuration was not taken over, the old one stays")

@@ -124,7 +124,7 @@ class Sessions:
     def find(self, id: bytes, who: Principal, door: str) -> Session:
         """The session of a sealed id; ``ProtocolError`` 404 unless it lives and is this principal's at this door."""
         name = id.decode("latin-1")
-        session = self._by_id.get(name) or self._revived(name)
+        session = self._by_id.get(name) or self._revived(name, who, door)
         if session is None or session.ticket.principal != who.key or session.ticket.door != door:
             raise ProtocolError("The session does not exist or has ended.", status=404, hint="Send `initialize` again.")
         session.used = time.monotonic()
@@ -175,11 +175,13 @@ class Sessions:
         mine[session.id] = session
         self._by_id[session.id] = session
 
-    def _revived(self, id: str) -> Session | None:
+    def _revived(self, id: str, who: Principal, door: str) -> Session | None:
         """A session of an earlier process (or of another replica), opened again from its sealed id."""
         ticket = self._opened(id)
         if ticket is None or ticket.boot == self._boot or ticket.nonce in self._ended:
             return None
+        if (ticket.principal, ticket.door) != (who.key, door):
+            return None  # a stolen id must not even take a place among its owner's sessions
         if ticket.issued < time.time() - self.limits.session_ttl:
             return None
         session = Session(id, ticket)

@@ -11,10 +11,11 @@ import contextlib
 import logging
 import queue
 import threading
+import time
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from callgate.errors import CallgateError, ProtocolError
+from callgate.errors import CallgateError, ProtocolError, Unauthenticated
 from callgate.gateway import wire
 from callgate.gateway.batch import answer_batch, part
 from callgate.gateway.dispatch import (
@@ -159,6 +160,10 @@ class StdioFront:
 
     async def _answer(self, message: Any, size: int) -> None:
         try:
+            if self.who.expires <= time.time():  # on every request anew (rule RS-9)
+                expired = Unauthenticated("The token has expired.", hint="Start again with a new one.")
+                self.house.note_stranger(expired, self.door)
+                raise expired
             inbound = Inbound(message, self.who, self.door, size, now(), None, self.session, self._emit)
             reply = await self._reply(inbound)
             self._send(reply.body)

@@ -31,6 +31,8 @@ ALLOW_ORIGIN = (
 EVENT = b"event: message\ndata: %b\n\n"
 #: A reader this far behind loses progress and log messages, never the answer.
 BEHIND = 1024 * 1024
+#: Bodies above this size (bytes) count towards what the listener holds (``front.HELD``).
+LARGE = 64 * 1024
 #: An open event stream gets a comment this often (seconds), against idle timeouts on the way (rule HTTP-7).
 WARM = 15.0
 
@@ -46,7 +48,7 @@ class Turn:
     response_complete = disconnected = streaming = survives = False
     chunks = True
     id: Any = None
-    size = 0
+    size = _held = 0
     task: asyncio.Task[None] | None = None
     _started = _complete = False
     _written = 0.0
@@ -71,9 +73,17 @@ class Turn:
             self.lane.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def add(self, chunk: bytes) -> bool:
+        """Take a piece of the body; false when there is too much of it."""
         self.size += len(chunk)
         self._body.append(chunk)
+        if self.size > LARGE:
+            self.lane.desk.held += self.size - self._held
+            self._held = self.size
         return self.size <= self.lane.desk.limits.max_body
+
+    def _let_go(self) -> None:
+        self.lane.desk.held -= self._held
+        self._held = 0
 
     def completed(self) -> None:
         self._complete = True
@@ -84,12 +94,15 @@ class Turn:
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
         lane = self.lane
+        if self._held:
+            self._let_go()
         # ``serve`` handles every error, and the turn holds the task: it needs no callback when it is done.
         self.task = begin(lane.loop, lane.desk.serve(self, body))
 
     def lost(self) -> None:
         """The client is gone. In the modern era that cancels the request; in the legacy era it does not (HTTP-14)."""
         self.disconnected = True
+        self._let_go()
         task = self.task
         if task is None or task.done():
             return

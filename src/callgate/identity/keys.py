@@ -13,7 +13,7 @@ from callgate.errors import ConfigError
 from callgate.types import DEFAULT_TENANT, Principal
 
 PREFIX = "cg_"
-RESERVED = frozenset({"anonymous", "operator"})
+RESERVED = frozenset({"anonymous", "operator", "unauthenticated"})
 
 
 def new_key() -> tuple[str, str]:

@@ -23,6 +23,8 @@ from .patterns import ToolIndex
 
 MAX_TOOLS = 16_384
 MAX_CALLERS = 4_096
+#: The definition of what no server has listed (a resource behind a template, a tool of a server that still starts).
+UNLISTED = b"{}"
 
 
 class ToolMask:
@@ -78,7 +80,8 @@ class Masks:
             known = ToolMask(tool, *self._tool(tool))
         else:
             known = ToolMask(tool, known.mask, known.open)
-        self._tools.put(key, known)
+        if tool.definition != UNLISTED:  # a caller chose its name: no place for it in memory
+            self._tools.put(key, known)
         return known
 
     def caller(self, who: Principal, front: Front) -> CallerMask:

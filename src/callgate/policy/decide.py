@@ -17,7 +17,7 @@ from callgate.config import Document
 from callgate.types import Call, Effect, Front, Principal, Tool, Verdict
 
 from .bounded import Bounded
-from .compile import CallerMask, Masks, ToolMask
+from .compile import UNLISTED, CallerMask, Masks, ToolMask
 from .conditions import EPOCH, MAX_ARGUMENTS, Fault, Inputs
 from .language import Rule, Test, Written, read_policy
 from .matching import with_barriers
@@ -166,7 +166,7 @@ class Policy:
     def _may_show(self, caller: CallerMask, tool: ToolMask, front: Front) -> bool:
         """What ``visible`` says of one tool when conditions are open; kept, unless it depends on the time."""
         masks = self._masks
-        volatile = caller.mask & tool.mask & masks.needs_now
+        volatile = caller.mask & tool.mask & masks.needs_now or tool.tool.definition == UNLISTED
         known = None if volatile else self._shown.get((caller, tool))
         if known is None:
             inputs = Inputs(caller.who, tool.tool, front, now=self.clock(), limit=self.max_arguments)

@@ -27,6 +27,7 @@ PATHEXT COMSPEC PROCESSOR_ARCHITECTURE
 """
 SAFE = frozenset(_NAMES.split())
 PATIENCE = 2.0  # seconds between closing stdin, SIGTERM and SIGKILL (STDIO-4)
+LAST_WORDS = "; its last words: "
 LAST_OUTPUT = 0.5  # seconds in which an ended process's pipes may still deliver
 
 
@@ -218,7 +219,8 @@ def _find(program: Program, env: Mapping[str, str]) -> tuple[str, str]:
         command = str(program.base / command)
     found = shutil.which(command, path=env.get("PATH"))
     if found is None:
-        raise UpstreamUnavailable(f"could not be started: the command `{program.command}` was not found")
+        why = "is not executable" if Path(command).is_file() else "was not found"
+        raise UpstreamUnavailable(f"could not be started: the command `{program.command}` {why}")
     return found, str(folder)
 
 
@@ -229,6 +231,11 @@ def _ending(code: int | None, last: list[str]) -> str:
     return f"exited with status {code}{_words(last)}"
 
 
+def without_last_words(reason: str) -> str:
+    """``reason`` without what a program wrote before it ended: that is for operators, and may hold secrets."""
+    return reason.partition(LAST_WORDS)[0] + "." if LAST_WORDS in reason else reason
+
+
 def _words(last: list[str]) -> str:
     words = " / ".join(line for line in last[-3:])
-    return f"; its last words: {words}" if words else ""
+    return f"{LAST_WORDS}{words}" if words else ""

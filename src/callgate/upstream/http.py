@@ -96,17 +96,22 @@ class ModernHttp:
 
     def _head(self, call: Call) -> bytes:
         tool = call.tool
+        if call.method != "tools/call":  # callers choose these names: none is kept
+            return _routing(call.method, tool.name.partition(":")[2])
         head = self._heads.get(tool.name)
         if head is None:
             if len(self._heads) > 4096:
                 self._heads.clear()
-            named = call.params.get("name") or call.params.get("uri") or tool.name
-            head = self._heads[tool.name] = b"mcp-protocol-version: %b\r\nmcp-method: %b\r\nmcp-name: %b\r\n" % (
-                MODERN.encode(),
-                call.method.encode(),
-                header_value(str(named)),
-            )
+            head = self._heads[tool.name] = _routing(call.method, tool.name)
         return head + param_headers(tool, call.arguments) if tool.header_arguments else head
+
+
+def _routing(method: str, name: str) -> bytes:
+    return b"mcp-protocol-version: %b\r\nmcp-method: %b\r\nmcp-name: %b\r\n" % (
+        MODERN.encode(),
+        method.encode(),
+        header_value(name),
+    )
 
 
 def _ignore(message: Envelope) -> None:

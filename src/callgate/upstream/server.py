@@ -187,8 +187,9 @@ class Supervisor:
             self._tried.set()
             await self._keep_fresh(link)
             return link.lost
-        except TimeoutError:
-            return "did not get ready in time"
+        except (TimeoutError, UpstreamTimeout) as error:
+            what = str(error) or "did not get ready in time"
+            return f"{what} (connect_timeout is {self.config.connect_timeout:g} s)"
         except CallgateError as error:
             return error.message
         except Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections import deque
 from pathlib import Path
@@ -80,5 +81,9 @@ class ServerLog:
                     if older.exists():
                         older.replace(self.file.with_suffix(f".{number + 1}.log"))
                 self.file.replace(self.file.with_suffix(".1.log"))
-            with self.file.open("ab") as file:
+            with open(self.file, "ab", opener=_private) as file:
                 file.write(content)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -64,7 +64,8 @@ def configuration(config: Path | None) -> tuple[Loaded | None, list[Finding]]:
     if files:
         notes.ok(f"read from {', '.join(files)}")
     else:
-        notes.warning("there is no configuration file; everything is at its default", "Write a callgate.yaml.")
+        fix = "Write a callgate.yaml, or name a file with `-c`."
+        notes.warning("there is no configuration file; everything is at its default", fix)
     for note in loaded.notes:
         notes.warning(note)
     if not loaded.settings.servers:
@@ -113,4 +114,4 @@ def _print(found: list[Finding]) -> None:
                 print(f"    {'fix: ' if not number else '     '}{line}")
     wrong = sum(each.level == "problem" for each in found)
     warnings = sum(each.level == "warning" for each in found)
-    print(f"\n{wrong} problems, {warnings} warnings")
+    print(f"\n{wrong} problem{'s' * (wrong != 1)}, {warnings} warning{'s' * (warnings != 1)}")
