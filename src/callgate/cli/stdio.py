@@ -65,7 +65,6 @@ async def _serve(loaded: Loaded, door: str) -> None:
 async def _talk(house: House, door: str) -> None:
     token = os.environ.get("CALLGATE_TOKEN")
     who = await house.recogniser.recognise(b"Bearer " + token.encode() if token else None)
-    await house.warmed(house.settings.startup_wait)
     # A reader of our own: Python aborts at its end when a thread still reads from its `sys.stdin`.
     stdin = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: ASYNC230, SIM115
     await StdioFront(house, who, door, (stdin, sys.stdout.buffer)).serve()

@@ -57,14 +57,17 @@ class StdioFront:
         self._running: dict[bytes, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changes: asyncio.Task[None] | None = None
+        self._warm: asyncio.Task[None] | None = None
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(256)
         self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
     async def serve(self) -> None:
+        """Answer messages; the first ones wait until every server was tried once, the end of stdin for nothing."""
         loop = asyncio.get_running_loop()
         threading.Thread(target=self._read, args=(loop,), name="stdin", daemon=True).start()
         writer = threading.Thread(target=self._write, name="stdout", daemon=True)
         writer.start()
+        self._warm = loop.create_task(self.house.warmed(self.house.settings.startup_wait), name="warm")
         try:
             # No deadline: a client may be silent for as long as it lives.
             while (line := await self._lines.get()) is not None:
@@ -73,9 +76,10 @@ class StdioFront:
                     await asyncio.sleep(0.02)  # who does not read answers is not read either
             await self._settle()
         finally:
+            self._warm.cancel()
             for task in self._tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*self._tasks, self._warm, return_exceptions=True)
             if self.session is not None:
                 self.house.sessions.end(self.session)
             self._out.put(None)
@@ -160,6 +164,8 @@ class StdioFront:
 
     async def _answer(self, message: Any, size: int) -> None:
         try:
+            if self._warm is not None and not self._warm.done():
+                await asyncio.shield(self._warm)
             if self.who.expires <= time.time():  # on every request anew (rule RS-9)
                 expired = Unauthenticated("The token has expired.", hint="Start again with a new one.")
                 self.house.note_stranger(expired, self.door)

@@ -82,7 +82,10 @@ class Connector(Protocol):
 def modern_hello(result: Mapping[str, Any]) -> Hello:
     """Read a ``server/discover`` result."""
     versions = result.get("supportedVersions")
-    if not isinstance(versions, list) or MODERN not in versions:
+    if not isinstance(versions, list):
+        # Some legacy servers answer whatever they are asked; this is no answer to `server/discover`.
+        raise NotModern("answered `server/discover` without the versions that it supports")
+    if MODERN not in versions:
         raise UpstreamError(f"does not speak {MODERN}, only {versions}")
     meta = _mapping(result.get("_meta"))
     info = meta.get(f"{HOP}serverInfo") or result.get("serverInfo")
