@@ -132,10 +132,18 @@ class Pipe:
     async def _write(self, line: bytes, deadline: float) -> None:
         child = self._child
         if child is None or not child.open:
-            raise UpstreamError(self.lost or "has ended")
+            raise UpstreamError(await self._ending())
         if child.congested:
             await child.drained(deadline)
         child.write(line + b"\n")
+
+    async def _ending(self) -> str:
+        """How the process ended; that is known a moment after its pipes are closed (half a second is waited)."""
+        for _ in range(50):
+            if self.lost or self._child is None:
+                break
+            await asyncio.sleep(0.01)
+        return self.lost or "has ended"
 
     def _tell(self, line: bytes) -> None:
         """Write something that may as well get lost."""
