@@ -159,7 +159,7 @@ class House:
         server = self.catalog.server_of(door, asked.name)
         if server is not None and server in self.catalog.unlisted():
             await self.upstreams.settled(server, self.settings.servers[server].connect_timeout)
-            await self.catalog.idle()
+        await self.catalog.idle()  # it may have been listed and not yet be shown
         tool = self.known(asked)
         if tool is not None:
             return tool
