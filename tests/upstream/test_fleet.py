@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import msgspec
@@ -151,3 +152,14 @@ async def test_a_mistake_in_a_listener_does_not_end_the_supervision(
     assert upstreams.statuses()[0].state == "failed"
     assert "a mistake" in caplog.text
     await upstreams.aclose()
+
+
+async def test_a_program_that_is_not_wanted_before_it_runs_is_not_left_behind(tmp_path: Path) -> None:
+    """A start that is cancelled at any moment ends the process that it began."""
+    mark = f"unwanted-{tmp_path.name}"
+    config = Server(command=sys.executable, args=("-c", "import sys; sys.stdin.read()", mark))
+    for moment in range(12):
+        async with House(tmp_path) as house:
+            await house.upstreams.apply({"s": config}, tmp_path)
+            await asyncio.sleep(moment / 500)
+    await until(lambda: not [p for p in psutil.process_iter(["cmdline"]) if mark in (p.info["cmdline"] or [])])

@@ -75,13 +75,25 @@ class Child(asyncio.SubprocessProtocol):
         if sys.platform == "win32":
             apart = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         child = cls(program.max_line, log, on_line, on_exit)
+        starting = asyncio.ensure_future(
+            asyncio.get_running_loop().subprocess_exec(lambda: child, command, *program.args, env=env, cwd=cwd, **apart)
+        )
         try:
-            await asyncio.get_running_loop().subprocess_exec(
-                lambda: child, command, *program.args, env=env, cwd=cwd, **apart
-            )
+            await asyncio.shield(starting)
         except (OSError, ValueError) as error:
             raise UpstreamUnavailable(f"could not be started: {error}") from None
+        except asyncio.CancelledError:
+            await child._disown(starting)
+            raise
         return child
+
+    async def _disown(self, starting: asyncio.Future[Any]) -> None:
+        """Nobody waits for the program any more; it may run already, and must not run without an owner."""
+        await asyncio.wait({starting}, timeout=PATIENCE)
+        self.kill("was not wanted any more")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                await self._over.wait()
 
     # Writing.
 
