@@ -53,6 +53,15 @@ async def test_a_programs_last_words_are_for_operators_only(tmp_path: Path) -> N
         stand.port = gateway
 
 
+async def test_a_stranger_beside_known_callers_does_not_read_last_words_either(tmp_path: Path) -> None:
+    identity = {"anonymous": True, "keys": keys("ann")}
+    async with Stand(tmp_path, {"u": DYING}, identity=identity) as stand:
+        await until(lambda: any("status 3" in each.reason for each in stand.house.statuses()))
+        told = await stand.call("u__x")
+        assert "status 3" in told.json["error"]["message"]
+        assert SECRET.encode() not in told.body
+
+
 @pytest.mark.parametrize("proxy", ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"])
 async def test_whoever_comes_through_a_proxy_learns_nothing_of_servers_and_files(tmp_path: Path, proxy: str) -> None:
     async with serve(Modern()) as server, Stand(tmp_path, {"u": http(server)}) as stand:

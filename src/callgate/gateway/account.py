@@ -26,7 +26,9 @@ STRANGER = Principal(subject="unauthenticated", key="", via="anonymous")
 async def governed(asked: Asked, house: House, emit: Emit | None) -> Answer:
     """``answer`` with its record; an error of ours carries the call id to the client."""
     if house.strict and house.journal.full:
-        raise Overloaded("The audit log cannot take more records; the call was not made.")
+        full = Overloaded("The audit log cannot take more records; the call was not made.")
+        _note(_refused(asked, full), house)  # where there is no room, it is counted in a gap
+        raise full
     try:
         house.take_place(asked.principal)
         try:
@@ -36,7 +38,7 @@ async def governed(asked: Asked, house: House, emit: Emit | None) -> Answer:
     except CallgateError as error:
         await _keep(_refused(asked, error), house)
         error.data = {**(error.data or {}), "callId": show_id(asked.id)}
-        if isinstance(error, UpstreamError) and asked.principal.via != "anonymous":
+        if isinstance(error, UpstreamError) and not _alone(asked, house):
             error.message = without_last_words(error.message)  # operators read them in the record
         raise
     except asyncio.CancelledError:
@@ -61,6 +63,12 @@ def stranger(error: CallgateError, door: str) -> Record:
         outcome="refused", rule="", policy="", reason=error.message, error_code=error.rpc_code, duration_ns=0,
         upstream_ns=0, bytes_in=0, bytes_out=0, trace_id="",
     )  # fmt: skip
+
+
+def _alone(asked: Asked, house: House) -> bool:
+    """Whether the caller is the only kind there is: a laptop without keys and issuers, whose user runs the servers."""
+    identity = house.settings.identity
+    return asked.principal.via == "anonymous" and not identity.keys and not identity.jwt
 
 
 async def _keep(entry: Record, house: House) -> None:

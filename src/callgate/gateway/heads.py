@@ -1,7 +1,7 @@
 """Heads of requests that a connection has sent before, byte for byte.
 
 An agent sends the same request line and headers over and over. Bytes that were parsed and let in once mean the same
-the next time, so they need no parser: a fifth of a call's CPU. Credentials are still recognised for every request.
+the next time, so they need no parser: a tenth of a call's CPU. Credentials are still recognised for every request.
 """
 
 from __future__ import annotations
