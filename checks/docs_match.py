@@ -17,7 +17,7 @@ from pathlib import Path
 from checks.project import ROOT, files, report
 
 # Each is run as ``python -m MODULE --write`` or, to compare, ``--check``.
-GENERATORS = ("checks.rules", "callgate.config.reference", "callgate.cli.reference")
+GENERATORS = ("checks.rules", "callgate.config.reference", "callgate.cli.reference", "callgate.gateway.reference")
 ENTRANCES = ("README.md", "docs/ARCHITECTURE.md")
 FENCE = re.compile(r"^( *)(```|~~~).*?^\1\2[^\n]*$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`[^`\n]*`")

@@ -1,6 +1,7 @@
 """The ledger of rules (``docs/rules/*.toml``): every numbered rule, its level, and what it says.
 
-One file is one page, one table in it one topic. A rule that cannot apply to callgate says so in ``na``.
+One file is one page, one table in it one topic. A rule that cannot apply to callgate says so in ``na``;
+one that waits for a room which is not built yet says for which in ``later``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Rule:
     level: str
     says: str
     na: str = ""
+    later: str = ""
 
 
 class LedgerError(Exception):

@@ -71,8 +71,9 @@ def problems(rules: Mapping[str, Rule], found: list[Proof]) -> list[str]:
         where = f"{proof.file}:{proof.line}"
         if proof.rule not in rules:
             wrong.append(f"{where}: no rule is called {proof.rule}")
-        elif rules[proof.rule].na:
-            wrong.append(f"{where}: {proof.rule} is listed as not applicable, yet a test proves it")
+        elif rules[proof.rule].na or rules[proof.rule].later:
+            said = "not applicable" if rules[proof.rule].na else "not proved yet"
+            wrong.append(f"{where}: {proof.rule} is listed as {said}, yet a test proves it")
     return wrong
 
 
@@ -120,7 +121,7 @@ def _row(rule: Rule, found: list[Proof]) -> str:
         links = {f"[{proof.test or Path(proof.file).name}](../{proof.file})": None for proof in found}
         status = "proved: " + ", ".join(links)
     else:
-        status = "not yet"
+        status = f"not yet: {rule.later}" if rule.later else "not yet"
     return f"| {rule.id} | {rule.level} | {_cell(rule.says)} | {_cell(status)} |"
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.fuzz.messages import dump, modern, routing
 from tests.processes import ROOT, Running, environment, python
 
 ANN, BOB, EVE = "cg_ann", "cg_bob", "cg_eve"
@@ -120,6 +121,18 @@ class Office:
         found = re.search(r"call (\w{13})", done.err)
         assert found is not None, done
         return found[1]
+
+    def request(self, method: str, params: Mapping[str, Any], token: str = ANN) -> str:
+        """Send a request of 2026-07-28 to `/mcp` and return its id."""
+        message = modern(method, dict(params))
+        named = params.get("name", params.get("uri"))
+        headers = {
+            **dict(routing(message)),
+            **({"Mcp-Name": named} if named else {}),
+            "Authorization": f"Bearer {token}",
+        }
+        headers |= {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+        return _request("POST", self.url, "/mcp", headers, dump(message)).headers["callgate-call-id"]
 
     def get(self, path: str, token: str = "", **headers: str) -> Answer:
         """GET from the admin listener; ``headers`` with underscores for hyphens."""

@@ -7,7 +7,7 @@ second one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -50,6 +50,8 @@ class Principal(msgspec.Struct, frozen=True):
 #: Policy and audit name a server's prompts and resources like tools, behind these prefixes: ``notes/prompt:review``.
 PROMPT = "prompt:"
 RESOURCE = "resource:"
+#: Methods that only the server knows (extensions): ``notes/method:notes/archive``.
+METHOD = "method:"
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -60,7 +62,8 @@ class Tool(msgspec.Struct, frozen=True):
     ``definition`` is the server's own JSON object (untouched fields and all); ``exposed`` is the name on
     aggregates. ``read_only`` and ``destructive`` repeat the server's claims (``annotations``), with the
     defaults of the specification (not read-only, destructive). ``header_arguments`` maps the header
-    suffix of every ``x-mcp-header`` annotation to the path of the argument it mirrors.
+    suffix of every ``x-mcp-header`` annotation to the path of the argument it mirrors. ``task_support`` says that
+    a legacy server can run the tool as a task, or runs it in no other way.
     """
 
     server: str
@@ -74,6 +77,7 @@ class Tool(msgspec.Struct, frozen=True):
     idempotent: bool = False
     open_world: bool = True
     header_arguments: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    task_support: Literal["", "optional", "required"] = ""
 
     @property
     def native(self) -> str:
@@ -156,8 +160,50 @@ class Answer(msgspec.Struct, frozen=True):
     result_type: str | None = None
 
 
+class Question(msgspec.Struct, frozen=True):
+    """What a server asks the client while (or outside) a call: ``elicitation/create``, ``sampling/createMessage`` or
+    ``roots/list``. ``params`` holds everything but the JSON-RPC id, ``_meta`` included, as the server sent it.
+    """
+
+    method: str
+    params: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+
+#: Takes one JSON-RPC notification for the client, encoded. ``False``: its reader is too far behind, it was not sent.
+Emit = Callable[[bytes], bool | None]
+#: Asks the client something and waits for its answer. The client's refusal is an ``Answer`` with an error.
+Ask = Callable[[Question], Awaitable[Answer]]
+
+
+class Conduct(msgspec.Struct, frozen=True):
+    """The client's end of one running call: where notifications about it go, and how the client is asked something.
+
+    ``emit`` is ``None`` when the client reads no event streams, ``ask`` when it cannot be asked during this call.
+    """
+
+    emit: Emit | None = None
+    ask: Ask | None = None
+
+
+class News(msgspec.Struct, frozen=True):
+    """A notification of a server that belongs to no call: ``list_changed``, ``resources/updated``, a task's status …
+
+    ``principal`` and ``session`` name whose link it came over; both are empty for a link that everybody shares.
+    """
+
+    server: str
+    method: str
+    params: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    principal: str = ""
+    session: str = ""
+
+
 class Listing(msgspec.Struct, frozen=True):
-    """What one server offers right now, as it listed it, and what it said of itself."""
+    """What one server offers right now, as it listed it, and what it said of itself.
+
+    ``hints`` are the lifetime in milliseconds and the cache scope of every list, by its method; ``ttl_ms`` and
+    ``scope`` repeat those of the tools.
+    """
 
     server: str
     tools: tuple[JSON, ...]
@@ -171,6 +217,7 @@ class Listing(msgspec.Struct, frozen=True):
     templates: tuple[JSON, ...] = ()
     ttl_ms: int = 0
     scope: Literal["public", "private"] = "private"
+    hints: Mapping[str, tuple[int, Literal["public", "private"]]] = msgspec.field(default_factory=dict)
 
 
 class ServerStatus(msgspec.Struct, frozen=True):

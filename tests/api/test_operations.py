@@ -53,7 +53,7 @@ def test_servers(office: Office, document: Any) -> None:
     said = office.get("/api/v1/servers", office.token).json
     fits(document, "listServers", 200, said)
     by_name = {each["name"]: each for each in said["servers"]}
-    assert by_name["notes"]["state"] == "ready" and len(by_name["notes"]["pids"]) == 1
+    assert by_name["notes"]["state"] == "ready" and by_name["notes"]["pids"]
     assert by_name["notes"]["era"] == "legacy" and by_name["notes"]["tools"] == 12
     assert by_name["gone"]["state"] == "failed" and "no-such-program" in by_name["gone"]["reason"]
 
@@ -138,6 +138,40 @@ def test_why_of_what_was_never_judged(office: Office) -> None:
     why = office.get(f"/api/v1/calls/{office.call('notes/raed')}/why", EVE).json
     assert (why["rule"], why["explanation"]) == (None, None)
     assert "no tool had been found" in why["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("prompts/get", {"name": "notes__summary"}),
+        ("resources/read", {"uri": "notes+book://index"}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "notes__summary"}, "argument": {}}),
+    ],
+)
+def test_why_of_prompts_and_resources_is_told_like_that_of_tools(
+    office: Office, method: str, params: dict[str, Any]
+) -> None:
+    id = office.request(method, params)
+    why = office.get(f"/api/v1/calls/{id}/why", EVE).json
+    assert why["call"]["method"] == method and why["rule"]["id"] == "developers"
+    assert why["explanation"]["verdict"]["rule"] == "developers"
+    assert not any("not listed" in note or "Nothing was judged" in note for note in why["notes"])
+
+
+def test_why_of_a_prompt_and_a_resource_that_were_not_found(office: Office) -> None:
+    for kind, id in (
+        ("prompt", office.request("prompts/get", {"name": "notes__sumary"})),
+        ("resource", office.request("resources/read", {"uri": "book://index"})),
+    ):
+        notes = office.get(f"/api/v1/calls/{id}/why", EVE).json["notes"]
+        assert notes == [f"Nothing was judged: no {kind} had been found."]
+
+
+def test_explain_knows_prompts_and_resources(office: Office) -> None:
+    for name in ("notes/prompt:summary", "notes/resource:book://index"):
+        said = office.post("/api/v1/policy/explain", {"call": name}, office.token).json
+        assert said["known_tool"] is True
+    assert not office.post("/api/v1/policy/explain", {"call": "notes/prompt:sumary"}, office.token).json["known_tool"]
 
 
 def test_why_says_when_arguments_were_redacted(office: Office) -> None:

@@ -142,3 +142,76 @@ def test_a_name_listed_twice_and_one_without_a_name_are_left_out() -> None:
         assert names(catalog) == ["a__one"]
 
     asyncio.run(story())
+
+
+def library(server: str, **lists: Any) -> Listing:
+    more = {"capabilities": {"tools": {}, "prompts": {}, "resources": {}}, **lists}
+    return msgspec.structs.replace(listing(server, "one"), **more)
+
+
+def test_what_changed_is_told_by_door_and_kind() -> None:
+    async def story() -> None:
+        told: list[Any] = []
+        catalog = Catalog(told.append)
+        virtual = {"v": VirtualServer(tools=("b/*",), resources=("a/*",))}
+        catalog.configure({name: Server(command="x") for name in ("a", "b")}, virtual)
+
+        async def after(*listings: Listing) -> Any:
+            told.clear()
+            await fill(catalog, *listings)
+            return {door: kinds for each in told for door, kinds in each.items()}
+
+        first = await after(library("a"))
+        assert first == {"": {"tools"}, "server:a": {"tools"}}
+        assert await after(library("a")) == {}
+        prompts = ({"name": "p"},)
+        assert await after(library("a", prompts=prompts)) == {"": {"prompts"}, "server:a": {"prompts"}}
+        templates = ({"uriTemplate": "a:{b}", "name": "t"},)
+        changed = await after(library("a", prompts=prompts, templates=templates))
+        assert changed == {"": {"resources"}, "server:a": {"resources"}, "virtual:v": {"resources"}}
+        retitled = ({"name": "p", "title": "P"},)
+        changed = await after(library("a", prompts=retitled, templates=templates))
+        assert changed == {"": {"prompts"}, "server:a": {"prompts"}}
+        told.clear()
+        catalog.withdraw("a")
+        everything = {"tools", "prompts", "resources"}
+        assert told == [{"": everything, "server:a": everything, "virtual:v": {"resources"}}]
+
+    asyncio.run(story())
+
+
+def test_a_session_with_a_link_of_its_own_sees_what_its_server_lists_there() -> None:
+    async def story() -> None:
+        virtual = {"v": VirtualServer(tools=("a/one",))}
+        catalog = await fill(catalog_of("a", "b", virtual=virtual), library("a"), library("b"))
+        granted = {"tools/list": (1000, "public")}
+        own = {
+            "a": library("a", tools=({"name": "one"}, {"name": "two"}), prompts=({"name": "p"},), hints=granted),
+            "gone": library("gone"),
+        }
+        views = catalog.overlaid([EVERYTHING, virtual_door("v"), virtual_door("nobody")], own)
+        assert views.keys() == {EVERYTHING, virtual_door("v")}
+        view = views[EVERYTHING]
+        assert list(view.names) == ["a__one", "a__two", "b__one"]
+        assert list(view.prompts) == ["a__p"]
+        assert names(catalog) == ["a__one", "b__one"]  # nobody else sees it
+        assert list(views[virtual_door("v")].names) == ["a__one"]  # the door is no wider
+        alone = catalog.overlaid([server_door("a")], own)[server_door("a")]
+        assert alone.hints["tools/list"] == (1000, "private")  # whoever the server lets have it
+        catalog.withdraw("a")
+        down = catalog.overlaid([EVERYTHING], own)[EVERYTHING]
+        assert [tool.native for tool in down.tools] == ["b/one"]
+
+    asyncio.run(story())
+
+
+def test_an_entry_listed_twice_is_shown_once() -> None:
+    async def story() -> None:
+        twice = ({"uri": "a:b", "name": "first"}, {"uri": "a:b", "name": "second"})
+        catalog = await fill(catalog_of("a"), library("a", resources=twice))
+        view = catalog.view(EVERYTHING)
+        assert view is not None
+        [entry] = view.entries("resources/list")
+        assert msgspec.json.decode(view.definition("resources/list", entry))["name"] == "first"
+
+    asyncio.run(story())

@@ -33,6 +33,15 @@ TOOLS: list[dict[str, Any]] = [
     {"name": "die", "description": "End without an answer.", "inputSchema": {"type": "object"}},
 ]
 
+READS: dict[str, dict[str, Any]] = {
+    "prompts/list": {"prompts": [{"name": "summary"}]},
+    "prompts/get": {"messages": []},
+    "resources/list": {"resources": [{"uri": "book://index", "name": "index"}]},
+    "resources/templates/list": {"resourceTemplates": []},
+    "resources/read": {"contents": [{"uri": "book://index", "text": "I"}]},
+    "completion/complete": {"completion": {"values": []}},
+}
+
 
 def say(message: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(message) + "\n")
@@ -68,7 +77,7 @@ def call(params: dict[str, Any]) -> dict[str, Any]:
 def answer(message: dict[str, Any]) -> dict[str, Any]:
     method, params = message["method"], message.get("params", {})
     if method == "initialize":
-        hello: dict[str, Any] = {"tools": {}, "logging": {}}
+        hello: dict[str, Any] = {"tools": {}, "prompts": {}, "resources": {}, "logging": {}}
         result: dict[str, Any] = {
             "protocolVersion": "2025-06-18",
             "capabilities": hello,
@@ -77,9 +86,11 @@ def answer(message: dict[str, Any]) -> dict[str, Any]:
     elif method == "tools/list":
         result = {"tools": TOOLS}
     elif method == "tools/call" and params["name"] == "refuse":
-        return {"error": {"code": -32050, "message": "not today"}}
+        return {"error": {"code": -32050, "message": "not today", **params["arguments"]}}
     elif method == "tools/call":
         result = call(params)
+    elif method in READS:
+        result = READS[method]
     elif method in ("ping", "logging/setLevel"):
         result = {}
     else:

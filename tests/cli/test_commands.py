@@ -138,6 +138,13 @@ def test_call_that_the_server_refuses_exits_1(office: Office) -> None:
     assert "not today" in done.err
 
 
+def test_call_of_a_tool_that_needs_an_ai_client_says_so(office: Office) -> None:
+    needed = 'data={"requiredCapabilities": {"sampling": {}}}'
+    done = office.cli("call", "notes/refuse", "code=-32021", needed, token=ANN)
+    assert done.status == 1
+    assert "call this tool from an AI client" in done.err
+
+
 def test_call_of_an_unknown_tool_exits_4_with_the_nearest_name(office: Office) -> None:
     done = office.cli("call", "notes/raed", token=ANN)
     assert done.status == 4
@@ -291,6 +298,24 @@ def test_why_names_the_rule_with_its_place(office: Office) -> None:
     assert told["rule"]["id"] == "long-loans"
     assert told["call"]["args"] == {"days": 9}
     assert told["explanation"]["verdict"]["effect"] == "ask"
+
+
+def test_a_configuration_in_place_of_a_policy_file_is_named_as_one(office: Office) -> None:
+    for command in (("test",), ("explain", "notes/read")):
+        done = office.cli("policy", *command, "callgate.yaml")
+        assert done.status == 3 and "`callgate.yaml` is a configuration, not a policy file" in done.err
+        assert "`-c callgate.yaml`" in done.err
+        assert office.cli("policy", *command, "-c", "callgate.yaml").status == 0
+
+
+def test_logs_and_why_name_the_method_where_the_name_does_not_tell_it(office: Office) -> None:
+    got = office.request("prompts/get", {"name": "notes__summary"})
+    reference = {"type": "ref/prompt", "name": "notes__summary"}
+    completed = office.request("completion/complete", {"ref": reference, "argument": {}})
+    rows = {row[-1]: row[2] for row in office.cli("logs").rows}
+    assert rows[got] == "notes/prompt:summary"
+    assert rows[completed] == "notes/prompt:summary (completion/complete)"
+    assert "called notes/prompt:summary (completion/complete): ok" in office.cli("why", completed).out
 
 
 def test_why_of_an_unknown_call_exits_4(office: Office) -> None:

@@ -70,7 +70,7 @@ def test_each_client_has_its_word_for_url(folder: Folder, key: str) -> None:
 @pytest.mark.parametrize(
     ("written", "type_"),
     [("http", "http"), ("streamable-http", "streamable-http"), ("streamableHttp", "streamable-http"),
-     ("streamable_http", "streamable-http"), ("sse", "http"), ("remote", "http"), ("strange", None), (None, None)],
+     ("streamable_http", "streamable-http"), ("sse", "sse"), ("remote", "http"), ("strange", None), (None, None)],
 )  # fmt: skip
 def test_each_client_has_its_word_for_type(folder: Folder, written: str | None, type_: Any) -> None:
     assert servers(folder, {"a": {"type": written, "url": "https://x/mcp"}}) == {

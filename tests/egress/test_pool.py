@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 import time
 
 import pytest
 
-from callgate.egress import HttpPool, Origin, Response
+from callgate.egress import Deadlines, HttpPool, Origin, Response, parse_url
+from callgate.egress.connection import Bounds, Connection
+from callgate.egress.dial import Route, dial
 from callgate.errors import UpstreamError, UpstreamTimeout, UpstreamUnavailable
 from tests.servers.raw_http import Peer, RawServer, Request
 
@@ -418,3 +421,30 @@ async def test_a_stream_without_a_deadline_is_not_timed() -> None:
         assert time.monotonic() > began
         response.events.close()
         await pool.aclose()
+
+
+async def test_a_connection_notices_a_peer_that_is_gone_without_a_word() -> None:
+    class Watched(Connection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            found.append(transport)
+            super().connection_made(transport)
+
+    class Nobody:
+        def release(self, connection: Connection) -> None: ...
+
+        def lost(self, connection: Connection) -> None: ...
+
+    async def never(request: Request, peer: Peer) -> None:
+        raise AssertionError
+
+    found: list[asyncio.BaseTransport] = []
+    async with RawServer(never) as server:
+        route = Route(parse_url(server.url))
+        connection = await dial(
+            route, lambda: Watched(Nobody(), Bounds(), Deadlines()), asyncio.get_running_loop().time() + 5
+        )
+        link = found[0].get_extra_info("socket")
+        assert link.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            assert link.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 30
+        connection.abort()

@@ -97,3 +97,12 @@ async def test_a_reader_that_waits_is_woken() -> None:
     await asyncio.sleep(0)
     stream.feed(b"data: late\n\n")
     assert await reader == b"late"
+
+
+def test_the_place_of_the_last_event_and_the_pause_that_is_asked_for_are_known() -> None:
+    parser = SseParser(1000)
+    assert (parser.last_id, parser.retry) == (b"", -1)
+    parser.feed(b"id: a1\nretry: 250\ndata: x\n\nid:a2\nretry: soon\nretry: -1\n\n")
+    assert (parser.last_id, parser.retry) == (b"a2", 250)
+    parser.feed(b"retry: 99999999999999999999\nid: not for a header\n\n")
+    assert (parser.last_id, parser.retry) == (b"", 60_000)

@@ -90,12 +90,17 @@ class Wire:
             return (await self.reader.readexactly(size + 2))[:-2]
 
     async def event(self) -> Any:
-        """The next message of an event stream (comments are skipped)."""
+        """The next message of an event stream (comments and events without data are skipped)."""
+        return json.loads((await self.told())[1])
+
+    async def told(self) -> tuple[str, bytes]:
+        """The id and the data of the next event that has data."""
         while True:
             chunk = await self.chunk()
             assert chunk, "the stream has ended"
-            if not chunk.startswith(b":"):
-                return json.loads(chunk.partition(b"data: ")[2])
+            fields = dict(line.split(": ", 1) for line in chunk.decode().split("\n") if ": " in line)
+            if fields.get("data"):
+                return fields.get("id", ""), fields["data"].encode()
 
     async def ended(self) -> bytes:
         """What comes until the other side closes."""
@@ -108,7 +113,7 @@ class Wire:
 def events(reply: Reply) -> list[Any]:
     """The messages of an event stream that has ended."""
     assert reply.headers["content-type"].startswith("text/event-stream"), reply
-    return [json.loads(line[6:]) for line in reply.body.split(b"\n") if line.startswith(b"data: ")]
+    return [json.loads(line[6:]) for line in reply.body.split(b"\n") if line.startswith(b"data: ") and line[6:]]
 
 
 class Stand:
@@ -194,8 +199,12 @@ class Stand:
         assert "nextCursor" not in result
         return [tool["name"] for tool in result["tools"]]
 
-    async def legacy(self, who: str | None = None, version: str = LEGACY, path: str = "/mcp") -> LegacyClient:
-        reply = await self.ask(post(self.port, dump(initialize(version)), bearer(who), path=path))
+    async def legacy(
+        self, who: str | None = None, version: str = LEGACY, path: str = "/mcp", **capabilities: Any
+    ) -> LegacyClient:
+        hello = initialize(version)
+        hello["params"]["capabilities"] = capabilities
+        reply = await self.ask(post(self.port, dump(hello), bearer(who), path=path))
         assert reply.status == 200, reply
         return LegacyClient(self, reply.headers["mcp-session-id"], reply.json["result"], who, path)
 

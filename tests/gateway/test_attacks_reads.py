@@ -67,7 +67,7 @@ async def test_what_stands_beside_the_name_is_not_sent(tmp_path: Path) -> None:
     """A second name beside the one that was judged would even have become the header that a server routes by."""
     library = Library()
     async with serve(library) as server, Stand(tmp_path, {"u": http(server)}) as stand:
-        assert (await read(stand, PUBLIC, name="file:///secret", requestState="x")).status == 200
+        assert (await read(stand, PUBLIC, name="file:///secret", arguments={"a": "b"})).status == 200
         assert (await read(stand, PUBLIC)).status == 200
         message = modern("prompts/get", {"name": "review", "arguments": {"a": "b"}, "uri": "file:///secret"})
         assert (await stand.ask(stand.request(message, path=DOOR))).status == 200

@@ -401,7 +401,7 @@ async def test_a_client_that_does_not_read_its_stream_loses_changes_and_nobody_e
         [waiting_] = session_streams = stand.house.sessions.find(session.id.encode(), anonymous(stand), "").streams
         for burst in range(20):
             for each in range(300):
-                stand.house.sessions.push(json.dumps({"n": 300 * burst + each, "pad": "x" * 1000}).encode())
+                stand.house.sessions.push(json.dumps({"n": 300 * burst + each, "pad": "x" * 1000}).encode(), "")
             assert waiting_.qsize() <= 256
             await reads.event()
         assert len(session_streams) == 1

@@ -78,6 +78,14 @@ def test_a_name_outside_ascii_travels_in_base64() -> None:
         assert refusal(call("größe"), headers(mcp_name=broken)).rpc_code == -32020
 
 
+@pytest.mark.rule("HDR-3")
+def test_a_value_has_one_spelling_in_base64() -> None:
+    """The bits that the last character leaves unused are no second one: whoever routes by the header sees one name."""
+    assert envelope(call("ä"), headers(mcp_name=b"=?base64?w6Q=?="), "").era == "modern"
+    for other in (b"=?base64?w6R=?=", b"=?base64?w6Q?=", b"=?base64?w6Q==?=", b"=?BASE64?w6Q=?="):
+        assert refusal(call("ä"), headers(mcp_name=other)).rpc_code == -32020
+
+
 @pytest.mark.rule("HDR-2", "HDR-3")
 def test_a_plain_name_that_looks_like_the_sentinel_must_be_wrapped_itself() -> None:
     name = "=?base64?Zm9v?="

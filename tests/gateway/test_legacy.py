@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests.fuzz.messages import dump, initialize, modern, post, rpc
+from tests.gateway.dialogue import EVERYTHING, answer, begin, form
 from tests.gateway.stand import LegacyClient, Stand, allow, bearer, keys, refused, until
+from tests.gateway.test_reentry import asks, playing, rounds
 from tests.gateway.upstreams import Modern, Script, http, serve, text, waiting
 
 pytestmark = pytest.mark.anyio
@@ -188,12 +190,12 @@ async def test_a_change_is_told_on_one_stream_of_every_session(tmp_path: Path) -
     async with serve(Modern()) as server, Stand(tmp_path, {"u": http(server)}) as stand:
         one, two = await stand.legacy(), await stand.legacy()
         older, newer, other = await one.listen(), await one.listen(), await two.listen()
-        await stand.reload(virtual_servers={"v": {"tools": ["u/*"]}})
+        await stand.reload(servers={"u": http(server), "v": http(server)})
         assert await newer.event() == CHANGED
         assert await other.event() == CHANGED
         await newer.close()
         await until(lambda: stand.house.streams_of(stand.house.recogniser.anonymous) == 2)  # type: ignore[arg-type]
-        await stand.reload(virtual_servers={})
+        await stand.reload(servers={"u": http(server)})
         assert await older.event() == CHANGED  # the first event on this one: none came twice
         for wire in (older, other):
             await wire.close()
@@ -255,7 +257,8 @@ async def test_a_session_outlives_a_restart(tmp_path: Path) -> None:
     async with serve(Modern()) as server:
         async with Stand(tmp_path, {"u": http(server)}, identity=identity) as before:
             session = await before.legacy(who="ann", version="2025-06-18")
-            ended = await before.legacy(who="ann")
+            ended, gone = await before.legacy(who="ann"), await before.legacy(who="ann")
+            assert (await gone.end()).status == 204
         async with Stand(tmp_path, {"u": http(server)}, identity=identity) as after:
             again = LegacyClient(after, session.id, None, "ann", "/mcp")
             assert (await again.call("u__echo")).json["result"]["content"] == []
@@ -263,7 +266,22 @@ async def test_a_session_outlives_a_restart(tmp_path: Path) -> None:
             old = LegacyClient(after, ended.id, None, "ann", "/mcp")
             assert (await old.end()).status == 204
             refused(await old.ask("ping"), 404)  # it does not come back a second time
+            refused(await LegacyClient(after, gone.id, None, "ann", "/mcp").ask("ping"), 404)  # nor does this one
             assert (await after.records(1))[-1]["version"] == "2025-06-18"
+
+
+async def test_who_could_be_asked_before_a_restart_can_be_asked_after_it(tmp_path: Path) -> None:
+    act = rounds(asks({"who": form()}))
+    async with serve(playing(greet=act)) as server:
+        able = {**EVERYTHING, "experimental": {"large": "x" * 1000}}
+        async with Stand(tmp_path, {"u": http(server)}) as before:
+            session = await before.legacy(**able)
+        async with Stand(tmp_path, {"u": http(server)}) as after:
+            again = LegacyClient(after, session.id, None, None, "/mcp")
+            call = await begin(again, "u__greet")
+            await answer(again, await call.event())
+            assert (await call.event())["result"]["content"]
+            await call.close()
 
 
 async def test_both_eras_share_an_endpoint(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.gateway.library import ModernLibrary
 from tests.gateway.stand import Stand, allow, deny, keys, refused
 from tests.gateway.upstreams import Modern, http, serve, tool
 
@@ -211,3 +212,48 @@ async def test_a_virtual_server_is_a_selection(tmp_path: Path) -> None:
         assert opened["instructions"].startswith("some\n\n")
         await stand.reload(virtual_servers={"v": {"tools": ["a/*"], "description": "else"}})
         assert len(await stand.tools(path="/mcp/v")) == 3
+
+
+@pytest.mark.rule("CACHE-11")
+@pytest.mark.parametrize(
+    ("method", "member", "key"),
+    [
+        ("prompts/list", "prompts", "name"), ("resources/list", "resources", "uri"),
+        ("resources/templates/list", "resourceTemplates", "uriTemplate"),
+    ],
+)  # fmt: skip
+async def test_prompts_and_resources_come_in_pages_too(tmp_path: Path, method: str, member: str, key: str) -> None:
+    one, two = ModernLibrary(), ModernLibrary()
+    for count, shelf in ((4, one), (3, two)):
+        shelf.prompts = [{"name": f"n{n}"} for n in reversed(range(count))]
+        shelf.resources = [{"uri": f"a:{n}", "name": "x"} for n in reversed(range(count))]
+        shelf.templates = [{"uriTemplate": f"a:{n}/{{x}}", "name": "x"} for n in reversed(range(count))]
+    identity = {"keys": keys("ann", "bob")}
+    async with serve(one) as a, serve(two) as b:
+        servers = {"b": http(b), "a": http(a)}
+        async with Stand(tmp_path, servers, identity=identity, list_page_size=2) as stand:
+            found: list[str] = []
+            cursor: dict[str, Any] = {}
+            while True:
+                page = (await stand.modern(method, cursor, who="ann")).json["result"]
+                found += [each[key] for each in page[member]]
+                if "nextCursor" not in page:
+                    break
+                cursor = {"cursor": page["nextCursor"]}
+                # Somebody else's, another door's, another list's.
+                refused(await stand.modern(method, cursor, who="bob"), 400, -32602)
+                refused(await stand.modern(method, cursor, who="ann", path="/servers/a/mcp"), 400, -32602)
+                refused(await stand.modern("tools/list", cursor, who="ann"), 400, -32602)
+            assert len(found) == len(set(found)) == 7
+            assert [name[0] for name in found] == ["b"] * 3 + ["a"] * 4
+            refused(await stand.modern(method, {"cursor": ""}, who="ann"), 400, -32602)
+
+
+@pytest.mark.rule("CACHE-11")
+async def test_a_thousand_tools_page_through(tmp_path: Path) -> None:
+    server_ = Modern()
+    server_.tools = [tool(f"t{n:04}") for n in range(1234)]
+    async with serve(server_) as server, Stand(tmp_path, {"u": http(server)}, list_page_size=100) as stand:
+        found = await pages(stand)
+        assert len(found) == 13
+        assert names(found) == [f"u__t{n:04}" for n in range(1234)]

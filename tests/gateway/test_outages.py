@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 def stdio(*habits: str, **more: Any) -> dict[str, Any]:
-    return {"command": sys.executable, "args": ["-S", SCRIPT, *habits], **more}
+    return {"command": sys.executable, "args": ["-S", SCRIPT, *habits], "isolation": "shared", **more}
 
 
 def state(stand: Stand, name: str) -> str:
@@ -227,9 +227,9 @@ async def test_a_call_that_takes_too_long_is_told_and_recorded(tmp_path: Path) -
 async def test_a_list_that_breaks_the_compiler_takes_no_other_list_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from callgate.catalog import snapshot
+    from callgate.catalog import parts
 
-    real = snapshot.compile_part
+    real = parts.compile_part
 
     def broken(listing: Any) -> Any:
         if listing.server == "bad":

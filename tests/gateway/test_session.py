@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
+import time
+from pathlib import Path
 
 import pytest
 
 from callgate.config import Limits
 from callgate.errors import ProtocolError
+from callgate.gateway.ended import Ended
+from callgate.gateway.replay import STREAM_BUFFER
 from callgate.gateway.session import Session, Sessions
 from callgate.types import Principal
 
@@ -107,10 +110,30 @@ def test_an_ended_session_of_an_earlier_process_stays_ended_however_its_id_is_wr
             after.find(other.encode(), ALICE, "")
 
 
+def test_what_has_ended_is_written_down_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callgate.gateway.ended.MOST", 3)
+    file, now = tmp_path / "ended", int(time.time())
+    ended = Ended(file, ttl=100)
+    for number in range(20):
+        ended.add(bytes([number]) * 12, now - (200 if number == 19 else 0))
+    with file.open("a") as more:
+        more.write("nonsense\n0102 x\n01020")  # a process that was killed while it wrote
+    after = Ended(file, ttl=100)
+    found = [number for number in range(20) if bytes([number]) * 12 in after]
+    assert found == [16, 17, 18]  # 19 could not be opened again anyhow
+    assert sum(each.stat().st_size for each in tmp_path.iterdir()) < 500
+
+
+def test_a_disk_that_fails_ends_no_session(tmp_path: Path) -> None:
+    ended = Ended(tmp_path / "no" / "such" / "folder")
+    ended.add(b"n" * 12, 0)
+    assert b"n" * 12 in ended
+
+
 def test_a_message_goes_out_on_one_stream_of_a_session() -> None:
     session = sessions().open(ALICE, "", "2025-11-25", {})
-    older, newer = asyncio.Queue[bytes | None](2), asyncio.Queue[bytes | None](2)
-    session.streams += [older, newer]
-    for number in range(3):
-        session.push(b"%d" % number)
-    assert (older.qsize(), newer.get_nowait(), newer.get_nowait()) == (0, b"1", b"2")
+    older, newer = session.listen(), session.listen()
+    for number in range(STREAM_BUFFER + 1):
+        assert session.push(b"%d" % number)
+    said = [event[1] for _ in range(newer.qsize()) if (event := newer.get_nowait()) is not None]
+    assert (older.qsize(), said[0], said[-1]) == (0, b"1", b"%d" % STREAM_BUFFER)  # a slow reader loses the oldest

@@ -18,8 +18,11 @@ import pytest
 
 from callgate.gateway import StdioFront
 from tests.fuzz.messages import PREFIX, initialize, modern, rpc
+from tests.gateway.dialogue import ANN, EVERYTHING, form, said
 from tests.gateway.stand import DEADLINE, Stand, allow, calling, key_of, keys, until
-from tests.gateway.upstreams import Modern, http, serve, tool
+from tests.gateway.test_asking import Asking, told
+from tests.gateway.test_reentry import asks, rounds
+from tests.gateway.upstreams import Modern, Script, http, serve, tool
 from tests.processes import environment, python
 from tests.upstream.house import SCRIPT
 
@@ -72,7 +75,8 @@ async def started(folder: Path, *arguments: str, token: str | None = None, **set
     data = folder / "data"
     data.mkdir(exist_ok=True)
     config = {"data_dir": str(data), "log_level": "warning",
-              "servers": {"u": {"command": sys.executable, "args": ["-S", SCRIPT]}}} | settings  # fmt: skip
+              "servers": {"u": {"command": sys.executable, "args": ["-S", SCRIPT], "isolation": "shared"}},
+              **settings}  # fmt: skip
     file = folder / "callgate.yaml"
     file.write_text(json.dumps(config))
     with (folder / "err").open("wb") as err:
@@ -164,6 +168,44 @@ async def test_a_request_is_cancelled_by_its_id(tmp_path: Path) -> None:
         assert (await pipes.ask(rpc("ping", id="legacy")))["result"] == {}
         assert await pipes.rest() == []
     assert [outcome for _, _, outcome in records(tmp_path)] == ["cancelled", "cancelled", "ok"]
+
+
+async def test_a_client_is_asked_over_pipes(tmp_path: Path) -> None:
+    """By a legacy server with a request, and by a modern one with a result."""
+    act = rounds(asks({"one": form("1")}), asks({"two": form("2")}, "state"))
+    async with (
+        serve(Asking()) as legacy,
+        serve(Modern(Script(acts={"greet": act}))) as modern_,
+        started(tmp_path, servers={"l": http(legacy, "legacy"), "m": http(modern_)}) as pipes,
+    ):
+        hello = initialize()
+        hello["params"]["capabilities"] = EVERYTHING
+        await pipes.ask(hello)
+        pipes.send(rpc("tools/call", {"name": "l__question", "arguments": {"questions": [form("0"), form("00")]}}, 1))
+        asked = [await pipes.next(), await pipes.next()]
+        assert [each["params"]["message"] for each in asked] == ["0", "00"]
+        assert (await pipes.ask(rpc("ping", id=2)))["id"] == 2  # other requests are answered meanwhile
+        for question in reversed(asked):
+            pipes.send({"jsonrpc": "2.0", "id": question["id"], "result": ANN})
+        assert told(await pipes.next()) == [{"result": ANN}, {"result": ANN}]
+        pipes.send(rpc("tools/call", {"name": "m__greet"}, 3))
+        for message in ("1", "2"):
+            question = await pipes.next()
+            assert question["params"]["message"] == message
+            pipes.send({"jsonrpc": "2.0", "id": question["id"], "result": ANN})
+        assert json.loads(said(await pipes.next()))["inputResponses"] == {"two": ANN}
+        assert await pipes.rest() == []
+
+
+async def test_a_question_is_not_waited_for_when_the_client_has_gone(tmp_path: Path) -> None:
+    async with serve(Asking()) as server, started(tmp_path, servers={"l": http(server, "legacy")}) as pipes:
+        hello = initialize()
+        hello["params"]["capabilities"] = EVERYTHING
+        await pipes.ask(hello)
+        pipes.send(rpc("tools/call", {"name": "l__question", "arguments": {"questions": [form()]}}, 1))
+        assert (await pipes.next())["method"] == "elicitation/create"
+        [last] = await pipes.rest()
+        assert told(last)[0]["error"]["code"] == -32603
 
 
 async def test_progress_and_log_come_before_the_answer(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def streaming(*said: Mapping[str, Any], then: Any = None, gate: asyncio.Event | 
         token = message["params"].get("_meta", {}).get("progressToken")
         for each in said:
             params = {key: token if value == "TOKEN" else value for key, value in each["params"].items()}
-            peer.event(note(each["method"], **params))
+            peer.event({**each, "params": params})
         if gate is not None:
             await gate.wait()
         peer.event(result_of(message["id"], then if then is not None else text("done")))

@@ -33,6 +33,16 @@ def refusal(of: Recogniser, authorization: bytes | None) -> Refused:
     return caught.value
 
 
+def test_who_was_recognised_holds_while_the_key_stands_for_the_same() -> None:
+    holder = recogniser(CI).known(b"Bearer " + KEY.encode())
+    nobody = recogniser().anonymous
+    assert holder is not None and nobody is not None
+    assert recogniser(CI).holds(holder) and recogniser().holds(nobody)
+    guest = Key(subject=CI.subject, sha256=CI.sha256, roles=("guest",))
+    assert not any(each.holds(holder) for each in (recogniser(), recogniser(guest)))
+    assert not recogniser(CI).holds(nobody)
+
+
 @pytest.mark.parametrize(
     ("setting", "keys", "loopback", "admitted"),
     [

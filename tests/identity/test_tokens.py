@@ -49,6 +49,14 @@ async def test_a_good_token_is_accepted(make: Make, idp: Provider, key: Key, alg
     assert who.known(bearer) is principal
 
 
+async def test_who_was_recognised_holds_until_the_token_expires(make: Make, idp: Provider, clock: Clock) -> None:
+    who, other = make(), make(issuer="https://other.example")
+    principal = await who.recognise(idp.bearer(ec_key("first")))
+    assert who.holds(principal) and not other.holds(principal)
+    clock.now = principal.expires
+    assert not who.holds(principal)
+
+
 async def test_a_renewed_token_is_the_same_principal(make: Make, idp: Provider, clock: Clock) -> None:
     who = make()
     first = await who.recognise(idp.bearer(ec_key("first")))

@@ -115,3 +115,13 @@ def test_the_real_ledger_is_whole() -> None:
     assert {
         prefix for prefix, numbers in series.items() if sorted(numbers) != list(range(1, len(numbers) + 1))
     } == set()
+
+
+def test_a_rule_that_waits_says_for_what_and_a_proof_ends_the_waiting(tmp_path: Path) -> None:
+    page = 'title = "Door"\n["Bell"]\nBELL-1 = {level = "MUST", says = "It rings.", later = "comes with the wires."}\n'
+    folder = door(tmp_path, "", page)
+    assert "not yet: comes with the wires." in rules.page(ledger.read(folder), rules.proofs(folder))
+    proved = door(tmp_path, '@pytest.mark.rule("BELL-1")\ndef test_it_rings(): ...\n', page)
+    assert rules.problems(ledger.read(proved), rules.proofs(proved)) == [
+        "tests/test_door.py:1: BELL-1 is listed as not proved yet, yet a test proves it"
+    ]

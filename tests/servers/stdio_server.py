@@ -3,7 +3,8 @@
 Eras: ``legacy`` (default), ``modern``, ``dual``. Habits: ``dies-early`` (exits on a request before initialize),
 ``deaf`` (never answers what comes before initialize), ``mute`` (never answers anything), ``garbage`` (prints
 noise on stdout), ``flood`` (writes a lot to stderr), ``stubborn`` (ignores SIGTERM and the end of stdin),
-``broken`` (exits at once), ``single:PATH`` (refuses to run beside another one).
+``broken`` (exits at once), ``single:PATH`` (refuses to run beside another one),
+``teller`` (knows ``subscriptions/listen``), ``batches`` (says everything in batches).
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ SPEAKS_MODERN = bool({"modern", "dual"} & HABITS)
 STARTED = time.monotonic()
 seen: list[dict[str, Any]] = []
 tools = ["echo", "die", "env", "progress", "log", "hang", "seen", "big", "ask", "more", "double", "pid", "sleep"]
+if "teller" in HABITS:
+    tools += ["touch", "unlisten"]
 
 
 def say(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.write(json.dumps([message] if "batches" in HABITS else message) + "\n")
     sys.stdout.flush()
 
 
@@ -63,18 +66,46 @@ def call(ident: Any, params: dict[str, Any]) -> Any:
         say({"jsonrpc": "2.0", "id": 999_999_999, "result": {"content": "of a call that nobody made"}})
     if name == "pid":
         return {"content": [], "pid": os.getpid()}
+    if name in ("touch", "unlisten"):
+        tell(name, arguments)
     if name == "seen":
         return {"content": [], "seen": seen}
     return {"content": [], "params": params}
 
 
+SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
+listens: dict[Any, dict[str, Any]] = {}
+
+
+def listen(ident: Any, params: dict[str, Any]) -> None:
+    listens[ident] = params["notifications"]
+    stamp = {SUBSCRIPTION: ident}
+    note("notifications/subscriptions/acknowledged", notifications=params["notifications"], _meta=stamp)
+
+
+def tell(name: str, arguments: dict[str, Any]) -> None:
+    for ident, wanted in tuple(listens.items()):
+        stamp = {SUBSCRIPTION: ident}
+        if name == "touch" and arguments["uri"] in wanted.get("resourceSubscriptions", ()):
+            note("notifications/resources/updated", uri=arguments["uri"], _meta=stamp)
+        if name == "unlisten":
+            del listens[ident]
+            if arguments["how"] != "result":
+                note("notifications/cancelled", requestId=ident)
+            if arguments["how"] != "cancelled":
+                say({"jsonrpc": "2.0", "id": ident, "result": {"resultType": "complete", "_meta": stamp}})
+
+
 def answer(message: dict[str, Any]) -> Any:
     method, params = message["method"], message.get("params", {})
+    if method == "subscriptions/listen" and "teller" in HABITS:
+        return listen(message["id"], params)
     if method == "initialize" and SPEAKS_LEGACY:
         hello = {"tools": {"listChanged": True}, "logging": {}}
         return {"protocolVersion": "2025-06-18", "capabilities": hello, "serverInfo": {"name": "s", "version": "1"}}
     if method == "server/discover" and SPEAKS_MODERN:
-        return {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
+        offered = {"tools": {"listChanged": True}} if "teller" in HABITS else {"tools": {}}
+        return {"supportedVersions": ["2026-07-28"], "capabilities": offered, "resultType": "complete"}
     if method == "tools/list":
         return {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in tools]}
     if method == "tools/call":
@@ -91,6 +122,8 @@ def serve() -> None:
         seen.append(message)
         if "garbage" in HABITS:
             print("Welcome to the server!\n{not json\n[1,2]\n\n", flush=True)
+        if message.get("method") == "notifications/cancelled":
+            listens.pop(message["params"]["requestId"], None)
         if "id" not in message or "method" not in message or "mute" in HABITS:
             continue
         if message["method"] == "initialize":

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
 from callgate.config.model import Server
-from callgate.types import Answer, Call, Front, Listing, Permitted, Principal, ServerStatus, Tool, Verdict
+from callgate.types import (
+    Answer,
+    Ask,
+    Call,
+    Conduct,
+    Front,
+    Listing,
+    News,
+    Permitted,
+    Principal,
+    Question,
+    ServerStatus,
+    Tool,
+    Verdict,
+)
 from callgate.upstream import Upstreams
 
+ids = itertools.count(1)
 SCRIPT = str(Path(__file__).parent.parent / "servers" / "stdio_server.py")
 
 
-def stdio(*habits: str, **more: Any) -> Server:
-    return Server(command=sys.executable, args=("-S", SCRIPT, *habits), **more)
+def stdio(*habits: str, isolation: Any = "shared", **more: Any) -> Server:
+    """One process for everybody, unless the test is about whose process it is."""
+    return Server(command=sys.executable, args=("-S", SCRIPT, *habits), isolation=isolation, **more)
 
 
 class House:
@@ -30,15 +47,21 @@ class House:
         self.listings: list[Listing] = []
         self.statuses: list[ServerStatus] = []
         self.notes: list[dict[str, Any]] = []
+        self.news: list[News] = []
+        self.outside: list[tuple[str, str, str, Question]] = []  # what servers asked outside calls
+        self.common_again: list[tuple[str, ...]] = []
         self.upstreams = Upstreams(
             on_listing=self.listings.append,
             on_status=self.statuses.append,
             state_dir=folder / "state",
             resolve_secret=lambda name: f"secret of {name}",
             client_info={"name": "callgate", "version": "test"},
+            on_news=self.news.append,
+            on_question=self.asked_outside,
+            on_common_again=lambda *client: self.common_again.append(client),
         )
 
-    async def __aenter__(self) -> House:
+    async def __aenter__(self) -> Self:
         await self.upstreams.apply(self.servers, self.folder)
         for name in self.servers:
             await self.upstreams.settled(name, 15)
@@ -47,12 +70,18 @@ class House:
     async def __aexit__(self, *_: object) -> None:
         await self.upstreams.aclose()
 
+    async def asked_outside(self, server: str, principal: str, session: str, question: Question) -> Answer:
+        self.outside.append((server, principal, session, question))
+        return Answer(result=b'{"action":"decline"}')
+
     def emit(self, note: bytes) -> None:
         assert b"\n" not in note
         self.notes.append(msgspec.json.decode(note))
 
-    async def call(self, server: str, tool: str, arguments: Mapping[str, Any] | None = None, **more: Any) -> Answer:
-        return await self.upstreams.send(permitted(server, tool, arguments or {}, **more), self.emit)
+    async def call(
+        self, server: str, tool: str, arguments: Mapping[str, Any] | None = None, *, ask: Ask | None = None, **more: Any
+    ) -> Answer:
+        return await self.upstreams.send(permitted(server, tool, arguments or {}, **more), Conduct(self.emit, ask))
 
     async def ask(self, server: str, tool: str, arguments: Mapping[str, Any] | None = None, **more: Any) -> Any:
         """The decoded result."""
@@ -73,11 +102,13 @@ def permitted(
     principal: str = "alice",
     header_arguments: tuple[tuple[str, tuple[str, ...]], ...] = (),
     trace_id: str = "",
+    method: str = "tools/call",
+    params: Mapping[str, Any] | None = None,
     **front: Any,
 ) -> Permitted:
     tool = Tool(server, name, f"{server}__{name}", b"{}", header_arguments=header_arguments)
     call = Call(
-        id=1,
+        id=next(ids),
         principal=Principal(subject=principal, key=principal),
         tool=tool,
         arguments=arguments,
@@ -85,6 +116,8 @@ def permitted(
         received=0,
         meta=meta or {},
         trace_id=trace_id,
+        method=method,
+        params=params or {},
     )
     return Permitted(call, Verdict("allow"))
 

@@ -81,7 +81,7 @@ async def test_each_principal_has_a_process_of_its_own(tmp_path: Path) -> None:
             pids[who] = first
         shared = next(pid for pid in house.status("s").pids if pid not in pids.values())
         assert len({shared, *pids.values()}) == 3
-        assert set(house.status("s").pids) == {shared, *pids.values()}
+        assert {shared} <= set(house.status("s").pids) <= {shared, *pids.values()}  # one may be idle for long already
         await until(lambda: house.status("s").pids == (shared,))
         assert (await house.ask("s", "pid", principal="alice"))["pid"] not in pids.values()
 

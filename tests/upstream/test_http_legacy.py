@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 
 
 def legacy(server: RawServer) -> Server:
-    return Server(url=server.url, protocol="legacy")
+    return Server(url=server.url, protocol="legacy", isolation="shared")
 
 
 def methods(server: RawServer) -> list[str]:

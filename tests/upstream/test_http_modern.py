@@ -8,7 +8,7 @@ import pytest
 
 from callgate.config.model import Server
 from callgate.errors import Overloaded, UpstreamError, UpstreamTimeout, UpstreamUnavailable
-from tests.servers.mcp_http import ModernServer, result_of, serve
+from tests.servers.mcp_http import ModernServer, note, result_of, serve
 from tests.servers.raw_http import Peer, RawServer, Request
 from tests.upstream.house import House, until
 
@@ -36,7 +36,7 @@ async def test_one_call_is_one_request_with_its_routing_headers(tmp_path: Path) 
 async def test_many_calls_share_few_connections(tmp_path: Path) -> None:
     async with serve(ModernServer()) as server, House(tmp_path, s=Server(url=server.url, max_concurrency=4)) as house:
         await asyncio.gather(*(house.ask("s", "echo", {"n": n}) for n in range(100)))
-        assert server.connections <= 4
+        assert server.connections <= 5  # and one that listens
         ids = [request.message["id"] for request in server.requests]
         assert len(set(ids)) == len(ids)
 
@@ -173,6 +173,31 @@ async def test_a_hung_server_fills_only_its_own_bulkhead(tmp_path: Path) -> None
                 with pytest.raises((UpstreamTimeout, UpstreamUnavailable)):  # the last may get a place too late to dial
                     await call
             assert house.status("hung").in_flight == 0
+
+
+@pytest.mark.parametrize("isolation", ["auto", "principal"])
+async def test_a_list_that_changed_may_be_announced_on_the_stream_of_a_call(tmp_path: Path, isolation: Any) -> None:
+    """FastMCP says it there and nowhere else."""
+    behaviour, method = ModernServer(), "notifications/tools/list_changed"
+
+    async def handle(request: Request, peer: Peer) -> None:
+        if request.message["method"] != "tools/call":
+            await behaviour(request, peer)
+            return
+        behaviour.tools = [{"name": "later", "inputSchema": {"type": "object"}}]
+        peer.sse_head()
+        peer.event(note(method))
+        peer.event(result_of(request.message["id"], {"content": [], "resultType": "complete"}))
+        peer.chunk(b"")
+
+    async with (
+        RawServer(handle) as server,
+        House(tmp_path, s=Server(url=server.url, protocol="modern", isolation=isolation)) as house,
+    ):
+        await house.ask("s", "echo")
+        await until(lambda: [tool["name"] for tool in house.listings[-1].tools] == ["later"])
+        assert house.notes == []  # it is about no call
+        assert [news.principal for news in house.news] == (["alice"] if isolation == "principal" else [])
 
 
 def reply(*messages: bytes, status: int = 200, kind: str = "application/json", more: str = "") -> Any:
@@ -360,3 +385,24 @@ async def test_a_server_that_is_not_configured(tmp_path: Path) -> None:
     async with House(tmp_path) as house:
         with pytest.raises(UpstreamUnavailable, match="`ghost` is not configured"):
             await house.call("ghost", "echo")
+
+
+@pytest.mark.rule("TASK-9")
+@pytest.mark.parametrize(
+    ("method", "params", "name"),
+    [
+        ("prompts/get", {"name": "p"}, "p"),
+        ("resources/read", {"uri": "a:b"}, "a:b"),
+        ("tasks/get", {"taskId": "t1"}, "t1"),
+        ("completion/complete", {"ref": {}}, None),
+        ("notes/archive", {"name": "x"}, None),
+    ],
+)
+async def test_the_routing_headers_of_other_methods(
+    tmp_path: Path, method: str, params: dict[str, Any], name: str | None
+) -> None:
+    async with serve(ModernServer()) as server, House(tmp_path, s=Server(url=server.url)) as house:
+        await house.call("s", "x", method=method, params=params)
+        request = next(request for request in server.requests if request.message["method"] == method)
+    assert request.headers["mcp-method"] == method
+    assert request.headers.get("mcp-name") == name

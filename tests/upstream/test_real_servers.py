@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from callgate.config.model import Server
+from callgate.types import Answer, Question
+from tests.clients.venvs import interpreter
 from tests.processes import Running, free_port
-from tests.upstream.house import House
+from tests.upstream.house import House, until
 from tests.upstream.programs import program
 
 pytestmark = [pytest.mark.servers, pytest.mark.anyio]
@@ -107,6 +109,38 @@ async def test_a_server_of_the_official_sdk_over_http(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-c", SDK, "streamable-http", str(port)]
     assert await over_http(tmp_path, command, port) == "modern"
+
+
+SDK_1 = """
+import sys
+from mcp.server.fastmcp import Context, FastMCP
+from pydantic import BaseModel
+class Name(BaseModel):
+    name: str
+server = FastMCP("sdk", port=int(sys.argv[1]))
+@server.tool()
+def add(a: int, b: int) -> int:
+    return a + b
+@server.tool()
+async def greet(context: Context) -> str:
+    said = await context.elicit("Who?", Name)
+    return f"Hello {said.data.name}"
+server.run("sse")
+"""
+
+
+async def test_a_server_of_the_older_official_sdk_over_http_with_sse(tmp_path: Path) -> None:
+    async def ann(question: Question) -> Answer:
+        return Answer(result=b'{"action":"accept","content":{"name":"Ann"}}')
+
+    port = free_port()
+    python = str(await asyncio.to_thread(interpreter, "mcp1"))
+    with Running("server", [python, "-c", SDK_1, str(port)], tmp_path):
+        async with House(tmp_path, s=Server(url=f"http://127.0.0.1:{port}/sse")) as house:
+            await until(lambda: house.status("s").state == "ready", 30)
+            assert (await house.ask("s", "add", {"a": 1, "b": 2}))["structuredContent"] == {"result": 3}
+            greeted = await house.ask("s", "greet", ask=ann, capabilities={"elicitation": {}})
+            assert greeted["content"][0]["text"] == "Hello Ann"
 
 
 async def test_a_server_of_fastmcp_over_http(tmp_path: Path) -> None:

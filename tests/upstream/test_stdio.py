@@ -134,7 +134,7 @@ async def test_stderr_is_no_error_and_goes_to_the_log(tmp_path: Path) -> None:
 async def test_noise_on_stdout_is_skipped_and_noted(tmp_path: Path) -> None:
     async with House(tmp_path, s=stdio("garbage", protocol="legacy")) as house:
         assert (await house.call("s", "echo")).error is None
-    assert "[callgate: not JSON-RPC on stdout] Welcome" in (tmp_path / "state" / "logs" / "s.log").read_text()
+    assert "[callgate: not JSON-RPC] Welcome" in (tmp_path / "state" / "logs" / "s.log").read_text()
 
 
 async def test_an_answer_to_nothing_is_ignored(tmp_path: Path) -> None:

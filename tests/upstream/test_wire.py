@@ -149,3 +149,13 @@ def test_an_error_is_passed_on_as_it_is() -> None:
     said = answer(read(b'{"id":1,"result":null,"error":{"code":-32002,"message":"m","data":{"a":[1]}}}'), "legacy")
     assert said.error is not None
     assert (said.error.code, said.error.message, said.error.data) == (-32002, "m", {"a": [1]})
+
+
+def test_members_beside_the_judged_ones_go_along() -> None:
+    """Answers to questions and wishes for tasks go on; nothing replaces what was judged."""
+    beside = {"inputResponses": {"a": 1}, "requestState": "é", "name": "other", "arguments": {"x": 1}, "_meta": {}}
+    for stamp in (Stamp("modern", INFO), Stamp("legacy", INFO)):
+        call = permitted("s", "t", {"n": 1}, params=beside).call
+        params = msgspec.json.decode(stamp.call(call, 1, False))["params"]
+        params.pop("_meta", None)
+        assert params == {"name": "t", "arguments": {"n": 1}, "inputResponses": {"a": 1}, "requestState": "é"}

@@ -14,7 +14,7 @@ from callgate.api.shapes import Calls, CallShown, DecidingRule, Why
 from callgate.audit import Filters, Row, describe, new_id, read_filters, read_id, show_id
 from callgate.errors import Denied, NotFound
 from callgate.policy import Explanation, render_explanation
-from callgate.types import Actor, Call, Front, Principal
+from callgate.types import PROMPT, RESOURCE, Actor, Call, Front, Principal
 from callgate.upstream import without_last_words
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ class Log:
         return Why(call, _deciding(record, self._house, notes), explanation, text, notes)
 
     async def _again(self, record: Mapping[str, Any], notes: list[str]) -> Explanation | None:
-        if record.get("method") != "tools/call" or not record["server"]:
-            notes.append("Nothing was judged: no tool had been found.")
+        if not record["server"]:
+            notes.append(_unjudged(record))
             return None
         tool, known = find_tool(self._house, f"{record['server']}/{record['tool']}")
         if not known:
-            notes.append("The tool is not listed any more; it is judged as one that claims nothing of itself.")
+            notes.append("The tool is not listed now; it is judged as one that claims nothing of itself.")
         arguments = _arguments(record, notes)
         notes.append("Judged again with the policy and the clock of now; a record keeps no groups and no claims.")
         front = Front(
@@ -134,6 +134,14 @@ def _deciding(record: Mapping[str, Any], house: House, notes: list[str]) -> Deci
     if rule is None:
         return DecidingRule(id)
     return DecidingRule(id, rule.effect, rule.place.file, rule.place.line, rule.reason)
+
+
+def _unjudged(record: Mapping[str, Any]) -> str:
+    """What had not been found yet when a request was refused."""
+    kind = next((prefix[:-1] for prefix in (PROMPT, RESOURCE) if record["tool"].startswith(prefix)), "tool")
+    if record.get("method", "").startswith("tasks/"):
+        kind = "task"
+    return f"Nothing was judged: no {kind} had been found."
 
 
 def _arguments(record: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Literal
 
 from callgate.api.reader import Reader
 from callgate.api.shapes import Explained, ExplainQuestion
 from callgate.audit import new_id
-from callgate.catalog import EVERYTHING
+from callgate.catalog import server_door
 from callgate.errors import NotFound, UsageError, nearest
 from callgate.policy import render_explanation
-from callgate.types import Call, Front, Principal, Tool
+from callgate.types import METHOD, Call, Front, Principal, Tool
 
 if TYPE_CHECKING:
     from callgate.gateway import House
@@ -31,15 +32,20 @@ async def explain(house: House, reader: Reader, question: ExplainQuestion) -> Ex
 
 
 def find_tool(house: House, native: str) -> tuple[Tool, bool]:
-    """The tool of that name (``server/tool``) and true, or one that claims nothing of itself and false."""
+    """The tool, prompt or resource of that name (``server/tool``, ``server/prompt:NAME``, ``server/resource:URI``) and
+    true, or one that claims nothing of itself and false.
+    """
     server, slash, name = native.partition("/")
     if not slash or not server or not name:
         raise UsageError(f"`{native[:128]}` is not of the form `server/tool`.")
-    view = house.view(EVERYTHING)
-    exposed = view.by_native.get(native)
-    if exposed is not None:
-        return view.names[exposed], True
-    return Tool(server, name, native, b"{}"), False
+    view = house.catalog.view(server_door(server))
+    found = None
+    if view is not None:
+        with contextlib.suppress(NotFound):  # a URI that can be read in two ways
+            found = view.names.get(name) or view.completable(name)
+    if found is not None:
+        return found, True
+    return Tool(server, name, native, b"{}"), name.startswith(METHOD)
 
 
 def _caller(reader: Reader, question: ExplainQuestion) -> Principal:

@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
 from callgate.catalog.names import SEPARATOR
-from callgate.catalog.snapshot import EVERYTHING, Part, View, compile_part, compile_views
+from callgate.catalog.parts import Part, compile_part
+from callgate.catalog.snapshot import EVERYTHING, changes, compile_view, compile_views
+from callgate.catalog.uri_form import native
+from callgate.catalog.view import View
 from callgate.config import Server, VirtualServer
-from callgate.types import Listing, Tool
+from callgate.types import PROMPT, RESOURCE, Listing, Tool
 
 log = logging.getLogger("callgate.catalog")
 
+PRIVATE: Literal["private"] = "private"
 Source = tuple[Any, ...]
+#: The doors whose lists are other ones now, and which: ``tools``, ``prompts``, ``resources`` (templates included).
+Changes = Mapping[str, frozenset[str]]
 
 
 class Catalog:
-    """What exists. ``view(door)`` is what a door shows now; ``changed`` is called after every swap.
+    """What exists. ``view(door)`` is what a door shows now; ``changed`` is called after every swap with what became
+    different (nothing, when a server listed the same again).
 
     One task compiles, in a thread; while it works, further changes gather and are compiled together (single
     flight). ``prepare`` is given the new tools in that thread, before anybody sees them.
     """
 
     def __init__(
-        self, changed: Callable[[], None] = lambda: None, prepare: Callable[[Sequence[Tool]], None] = lambda tools: None
+        self,
+        changed: Callable[[Changes], None] = lambda changes: None,
+        prepare: Callable[[Sequence[Tool]], None] = lambda tools: None,
     ) -> None:
         self.version = 0
         self.views: Mapping[str, View] = compile_views({}, (), {})
@@ -74,14 +83,48 @@ class Catalog:
     def view(self, door: str) -> View | None:
         return self.views.get(door)
 
+    def overlaid(self, doors: Iterable[str], listings: Mapping[str, Listing]) -> dict[str, View]:
+        """What doors show to somebody for whom these servers list something else: a client session, or a principal,
+        with a link of its own to a server whose lists depend on the link. Not kept, and shown to nobody else.
+        """
+        own = {name: compile_part(each) for name, each in listings.items() if name in self._order}
+        parts = {**self.parts, **own}
+        present = {name: parts[name] for name in self._order if name in parts}
+        views = {}
+        for door in doors:
+            if door in self.views:
+                view = compile_view(door, present, self._virtual, self._down)
+                private = {method: (ttl, PRIVATE) for method, (ttl, _) in view.hints.items()}
+                views[door] = msgspec.structs.replace(view, hints=private)
+        return views
+
     def server_of(self, door: str, name: str) -> str | None:
-        """The configured server that a name at a door points to, whether or not it has listed its tools yet."""
-        server = door.removeprefix("server:") if door.startswith("server:") else name.partition(SEPARATOR)[0]
+        """The configured server that a name at a door points to, whether or not it has listed anything yet."""
+        if door.startswith("server:"):
+            server = door.removeprefix("server:")
+        elif name.startswith(RESOURCE):
+            server = (native(name.removeprefix(RESOURCE)) or ("",))[0]
+        else:
+            server = name.removeprefix(PROMPT).partition(SEPARATOR)[0]
         return server if server in self._order else None
 
     def unlisted(self) -> tuple[str, ...]:
         """Configured servers that have never listed their tools."""
         return tuple(name for name in self._order if name not in self.parts)
+
+    def awaited(self, view: View) -> bool:
+        """Whether a server that may stand behind the door has never listed what it offers."""
+        return any(name not in self.parts for name in (self._order if view.aggregate else view.servers))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every configured server has listed what it offers, and none is down."""
+        return not self._down and all(name in self.parts for name in self._order)
+
+    def offers(self, server: str, capability: str) -> bool:
+        """Whether a server declared a capability when it was last listed."""
+        part = self.parts.get(server)
+        return part is not None and capability in part.listing.capabilities
 
     async def _compile(self) -> None:
         while self._arrived:
@@ -100,22 +143,23 @@ class Catalog:
         """Compile in a thread; start again when the configuration changed meanwhile."""
         while True:
             before = self.version
-            views = await asyncio.to_thread(self._compiled)
+            views, changed = await asyncio.to_thread(self._compiled)
             if before == self.version:
-                return self._take(views)
+                return self._take(views, changed)
 
-    def _compiled(self) -> Mapping[str, View]:
+    def _compiled(self) -> tuple[Mapping[str, View], Changes]:
         views = compile_views(self.parts, self._order, self._virtual, self._down)
         self._prepare(views[EVERYTHING].tools)
-        return views
+        return views, changes(self.views, views)
 
     def _swap(self) -> None:
-        self._take(compile_views(self.parts, self._order, self._virtual, self._down))
+        views = compile_views(self.parts, self._order, self._virtual, self._down)
+        self._take(views, changes(self.views, views))
 
-    def _take(self, views: Mapping[str, View]) -> None:
+    def _take(self, views: Mapping[str, View], changed: Changes) -> None:
         self.version += 1
         self.views = {door: msgspec.structs.replace(view, version=self.version) for door, view in views.items()}
-        self._changed()
+        self._changed(changed)
 
     async def idle(self) -> None:
         """Wait until everything that has arrived is compiled (a matter of milliseconds: no server is waited for)."""

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
-import logging
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
-from callgate.catalog.headers import BadAnnotation, header_arguments
-from callgate.catalog.names import exposed_name, hashed_name
-from callgate.catalog.uris import flaw
+from callgate.catalog.names import hashed_name
+from callgate.catalog.parts import Part, encode
+from callgate.catalog.view import NO_HINT, PROMPTS, RESOURCES, TEMPLATES, TOOLS, Hint, View
 from callgate.config import VirtualServer
-from callgate.errors import NotFound
-from callgate.types import JSON, PROMPT, RESOURCE, Listing, Tool
-
-log = logging.getLogger("callgate.catalog")
-encode = msgspec.json.Encoder().encode
+from callgate.types import PROMPT, RESOURCE, Tool
 
 EVERYTHING = ""
+#: The kinds of entries that a door's lists may change in, and the lists that hold them.
+KINDS = {"tools": (TOOLS,), "prompts": (PROMPTS,), "resources": (RESOURCES, TEMPLATES)}
 
 
 def virtual_door(name: str) -> str:
@@ -31,175 +27,209 @@ def server_door(name: str) -> str:
     return f"server:{name}"
 
 
-class View(msgspec.Struct, frozen=True):
-    """What one door shows: its tools in order, by the name it exposes, and their definitions as JSON.
+class Choice(msgspec.Struct, frozen=True):
+    """What a virtual server shows: matchers over ``server/tool``, ``server/prompt`` and ``server/URI``."""
 
-    ``names`` and ``definitions`` are keyed by the exposed name (the native one behind a server's own door);
-    ``by_native`` maps ``server/tool`` to the exposed name. ``tools`` leaves out what ``names`` still resolves:
-    the tools of servers that are down, so that a call to them is told why. ``others`` holds the entries of every
-    other list by its method (a server's own door only). ``version`` changes with the content.
-    """
+    tools: re.Pattern[str]
+    prompts: re.Pattern[str] | None
+    resources: re.Pattern[str] | None
+    reads: re.Pattern[str] | None
 
-    door: str
-    tools: tuple[Tool, ...]
-    names: Mapping[str, Tool]
-    by_native: Mapping[str, str]
-    definitions: Mapping[str, bytes]
-    servers: tuple[str, ...]
-    others: Mapping[str, tuple[Tool, ...]] = msgspec.field(default_factory=dict)
-    description: str = ""
-    version: int = 0
+    @classmethod
+    def of(cls, virtual: VirtualServer) -> Choice:
+        return cls(
+            matcher(virtual.tools),
+            matcher(virtual.prompts) if virtual.prompts else None,
+            matcher(virtual.resources) if virtual.resources else None,
+            matcher(glob.partition("/")[0] for glob in virtual.resources) if virtual.resources else None,
+        )
 
-    def entries(self, method: str) -> tuple[Tool, ...]:
-        """The entries of a list, before policy; ``method`` is the list's method."""
-        return self.tools if method == "tools/list" else self.others.get(method, ())
+    def shows(self, entry: Tool, method: str) -> bool:
+        if method == TOOLS:
+            return bool(self.tools.fullmatch(entry.native))
+        pattern, prefix = (self.prompts, PROMPT) if method == PROMPTS else (self.resources, RESOURCE)
+        return bool(pattern and pattern.fullmatch(f"{entry.server}/{entry.name.removeprefix(prefix)}"))
 
-    def readable(self, name: str) -> Tool | None:
-        """The prompt or resource of a server's own door; a resource need not be listed, its template may be.
-
-        Raises ``NotFound`` for a URI that was not listed and can be read in two ways.
-        """
-        if name.startswith(RESOURCE) and "resources/list" in self.others:
-            wrong = flaw(name.removeprefix(RESOURCE))
-            if wrong and all(entry.name != name for entry in self.others["resources/list"]):
-                raise NotFound(f"Unknown resource: it is not listed, and its URI {wrong}.")
-            return Tool(self.servers[0], name, name, b"{}", read_only=True, destructive=False)
-        return next((tool for tool in self.others.get("prompts/list", ()) if tool.name == name), None)
-
-    def definition(self, tool: Tool) -> bytes:
-        """How an entry is listed at this door, as JSON."""
-        exposed = self.by_native.get(tool.native)
-        return tool.definition if exposed is None else self.definitions[exposed]
-
-
-class Part(msgspec.Struct, frozen=True):
-    """One server's compiled tools, with each definition encoded under its native and its exposed name."""
-
-    listing: Listing
-    tools: tuple[Tool, ...]
-    native: Mapping[str, bytes]
-    exposed: Mapping[str, bytes]
-    others: Mapping[str, tuple[Tool, ...]]
-
-
-def compile_part(listing: Listing) -> Part:
-    """Compile what one server listed; tools that must not be shown are left out with a line in the log."""
-    tools: dict[str, Tool] = {}
-    native: dict[str, bytes] = {}
-    exposed: dict[str, bytes] = {}
-    for definition in listing.tools:
-        tool = _tool(listing.server, definition)
-        if tool is None or tool.name in tools:
-            log.warning("server %s: tool %r is left out", listing.server, definition.get("name"))
-            continue
-        tools[tool.name] = tool
-        native[tool.name] = tool.definition
-        exposed[tool.name] = encode({**definition, "name": tool.exposed})
-    ordered = tuple(tools[name] for name in sorted(tools))
-    return Part(listing, ordered, native, exposed, _others(listing))
-
-
-def _others(listing: Listing) -> dict[str, tuple[Tool, ...]]:
-    lists = {
-        "prompts/list": (listing.prompts, PROMPT, "name"),
-        "resources/list": (listing.resources, RESOURCE, "uri"),
-        "resources/templates/list": (listing.templates, RESOURCE, "uriTemplate"),
-    }
-    return {
-        method: tuple(_entry(listing.server, prefix + each[key], each) for each in entries)
-        for method, (entries, prefix, key) in lists.items()
-        if method.partition("/")[0] in listing.capabilities
-    }
-
-
-def _entry(server: str, name: str, definition: JSON) -> Tool:
-    """A prompt, resource or template. Getting one is reading."""
-    return Tool(server, name, name, encode(definition), read_only=True, destructive=False)
-
-
-def _tool(server: str, definition: Mapping[str, Any]) -> Tool | None:
-    name = definition.get("name")
-    if not isinstance(name, str) or not name or name.startswith((PROMPT, RESOURCE)):
-        return None  # a tool must not pass for a prompt or resource in a rule
-    try:
-        mirrored = header_arguments(definition.get("inputSchema"))
-    except BadAnnotation as why:
-        log.warning("server %s: tool %r: %s", server, name, why)
-        return None
-    hints = definition.get("annotations")
-    hints = hints if isinstance(hints, dict) else {}
-    description = definition.get("description")
-    return Tool(
-        server=server,
-        name=name,
-        exposed=exposed_name(server, name),
-        definition=encode(definition),
-        description=description if isinstance(description, str) else "",
-        read_only=hints.get("readOnlyHint") is True,
-        destructive=hints.get("destructiveHint") is not False,
-        idempotent=hints.get("idempotentHint") is True,
-        open_world=hints.get("openWorldHint") is not False,
-        header_arguments=mirrored,
-    )
+    def has(self, method: str) -> bool:
+        """Whether anything of this list is chosen at all."""
+        return (self.prompts if method == PROMPTS else self.resources) is not None
 
 
 def compile_views(
     parts: Mapping[str, Part], order: Sequence[str], virtual: Mapping[str, VirtualServer], down: Collection[str] = ()
 ) -> dict[str, View]:
-    """Compile every door: servers in configured order, tools by name, so that lists are deterministic.
+    """Compile every door: servers in configured order, entries by name, so that lists are deterministic.
 
-    The tools of the servers in ``down`` are resolved but not listed. ``version`` is left at 0 for the catalog to set.
+    The entries of the servers in ``down`` are resolved but not listed. ``version`` is left at 0 for the catalog to set.
     """
-    present = [parts[name] for name in order if name in parts]
-    views = {server_door(name): _server_view(name, parts.get(name)) for name in order}
-    views[EVERYTHING] = _aggregate(EVERYTHING, present, None)
-    for name, selection in virtual.items():
-        view = _aggregate(virtual_door(name), present, _matcher(selection.tools))
-        views[view.door] = msgspec.structs.replace(view, description=selection.description)
-    return {door: _without(view, down) for door, view in views.items()} if down else views
+    present = {name: parts[name] for name in order if name in parts}
+    doors = [*map(server_door, order), EVERYTHING, *map(virtual_door, virtual)]
+    return {door: compile_view(door, present, virtual, down) for door in doors}
+
+
+def compile_view(
+    door: str, parts: Mapping[str, Part], virtual: Mapping[str, VirtualServer], down: Collection[str] = ()
+) -> View:
+    """Compile one door; ``parts`` are in configured order."""
+    kind, _, name = door.partition(":")
+    if kind == "server":
+        view = _server_view(name, parts.get(name))
+    elif kind == "virtual":
+        view = _aggregate(door, parts.values(), Choice.of(virtual[name]))
+        view = msgspec.structs.replace(view, description=virtual[name].description)
+    else:
+        view = _aggregate(door, parts.values(), None)
+    return _without(view, down) if down else view
+
+
+def changes(before: Mapping[str, View], after: Mapping[str, View]) -> dict[str, frozenset[str]]:
+    """The doors whose lists differ, and in which kinds; a door that is new differs in everything it shows."""
+    found = {}
+    for door, view in after.items():
+        old = before.get(door)
+        kinds = frozenset(
+            kind
+            for kind, methods in KINDS.items()
+            if any(view.entries(method) != (old.entries(method) if old else ()) for method in methods)
+        )
+        if kinds:
+            found[door] = kinds
+    return found
 
 
 def _without(view: View, down: Collection[str]) -> View:
-    return msgspec.structs.replace(view, tools=tuple(tool for tool in view.tools if tool.server not in down))
+    others = {method: _up(entries, down) for method, entries in view.others.items()}
+    return msgspec.structs.replace(view, tools=_up(view.tools, down), others=others)
+
+
+def _up(entries: Iterable[Tool], down: Collection[str]) -> tuple[Tool, ...]:
+    return tuple(entry for entry in entries if entry.server not in down)
 
 
 def _server_view(name: str, part: Part | None) -> View:
-    tools = part.tools if part else ()
+    if part is None:
+        return View(server_door(name), (), {}, {}, {}, (name,))
     return View(
         door=server_door(name),
-        tools=tools,
-        names={tool.name: tool for tool in tools},
-        by_native={tool.native: tool.name for tool in tools},
-        definitions=part.native if part else {},
+        tools=part.tools,
+        names={tool.name: tool for tool in part.tools},
+        by_native={tool.native: tool.name for tool in part.tools},
+        definitions=part.native,
         servers=(name,),
-        others=part.others if part else {},
+        others=part.others,
+        older={tool: native for tool, (native, _) in part.older.items()},
+        prompts={prompt.name.removeprefix(PROMPT): prompt for prompt in part.others.get(PROMPTS, ())},
+        listed=_by_native(part.others.get(RESOURCES, ())),
+        templates=_by_native(part.others.get(TEMPLATES, ())),
+        reads=frozenset({name} if RESOURCES in part.others else ()),
+        hints={method: part.listing.hints.get(method, NO_HINT) for method in (TOOLS, *part.others)},
     )
 
 
-def _aggregate(door: str, parts: Iterable[Part], wanted: re.Pattern[str] | None) -> View:
-    names: dict[str, Tool] = {}
-    definitions: dict[str, bytes] = {}
-    servers: list[str] = []
+def _aggregate(door: str, parts: Iterable[Part], choice: Choice | None) -> View:
+    gathered = _Gathered(choice)
     for part in parts:
-        chosen = [tool for tool in part.tools if wanted is None or wanted.fullmatch(tool.native)]
-        if chosen or wanted is None:
-            servers.append(part.listing.server)
+        gathered.add(part)
+    return gathered.view(door)
+
+
+class _Gathered:
+    """The entries of several servers, under the names that tell them apart."""
+
+    def __init__(self, choice: Choice | None) -> None:
+        self.choice = choice
+        self.names: dict[str, Tool] = {}
+        self.definitions: dict[str, bytes] = {}
+        self.older: dict[str, bytes] = {}
+        self.prompts: dict[str, Tool] = {}
+        self.others: dict[str, tuple[Tool, ...]] = {}
+        self.bodies: dict[str, dict[str, bytes]] = {}
+        self.reads: set[str] = set()
+        self.servers: list[str] = []
+        self.hints: dict[str, Hint] = {}
+
+    def add(self, part: Part) -> None:
+        server, choice = part.listing.server, self.choice
+        shows = self._add_tools(part)
+        for method in part.others:
+            if choice is None or choice.has(method):
+                shows = self._add_others(part, method) or shows
+        if RESOURCES in part.others and (choice is None or (choice.reads and choice.reads.fullmatch(server))):
+            self.reads.add(server)
+        if choice is None or shows or server in self.reads:
+            self.servers.append(server)
+
+    def _add_tools(self, part: Part) -> bool:
+        # A host cannot tell whose app calls here, so that one could call another server's tools (rule APP-2).
+        chosen = [tool for tool in self._chosen(part.tools, TOOLS) if tool.name not in part.apps]
+        self._add_hint(part, TOOLS)
         for tool in chosen:
-            entry = part.exposed[tool.name]
-            if tool.exposed in names:
-                tool, entry = _disambiguated(tool, entry)
-            names[tool.exposed] = tool
-            definitions[tool.exposed] = entry
-    by_native = {tool.native: exposed for exposed, tool in names.items()}
-    return View(door, tuple(names.values()), names, by_native, definitions, tuple(servers))
+            shown = _distinct(self.names, tool)
+            self.names[shown.exposed] = shown
+            self.definitions[shown.exposed] = _renamed(part.exposed[tool.name], tool, shown)
+            if tool.name in part.older:
+                self.older[shown.exposed] = _renamed(part.older[tool.name][1], tool, shown)
+        return bool(chosen)
+
+    def _add_others(self, part: Part, method: str) -> bool:
+        chosen, bodies = self._chosen(part.others[method], method), self.bodies.setdefault(method, {})
+        self._add_hint(part, method)
+        shown = []
+        for entry in chosen:
+            each = _distinct(self.prompts, entry) if method == PROMPTS else entry
+            if method == PROMPTS:
+                self.prompts[each.exposed] = each
+            bodies[entry.native] = _renamed(part.bodies[method][entry.native], entry, each)
+            shown.append(each)
+        self.others[method] = (*self.others.get(method, ()), *shown)
+        return bool(chosen)
+
+    def _add_hint(self, part: Part, method: str) -> None:
+        """The least that all servers grant (rule CACHE-10)."""
+        ttl, scope = part.listing.hints.get(method, NO_HINT)
+        least, narrowest = self.hints.get(method, (ttl, scope))
+        self.hints[method] = min(ttl, least), "private" if narrowest == "private" else scope
+
+    def _chosen(self, entries: tuple[Tool, ...], method: str) -> tuple[Tool, ...]:
+        choice = self.choice
+        return entries if choice is None else tuple(entry for entry in entries if choice.shows(entry, method))
+
+    def view(self, door: str) -> View:
+        return View(
+            door=door,
+            tools=tuple(self.names.values()),
+            names=self.names,
+            by_native={tool.native: exposed for exposed, tool in self.names.items()},
+            definitions=self.definitions,
+            servers=tuple(self.servers),
+            others=self.others,
+            older=self.older,
+            bodies=self.bodies,
+            prompts=self.prompts,
+            listed=_by_native(self.others.get(RESOURCES, ())),
+            templates=_by_native(self.others.get(TEMPLATES, ())),
+            reads=frozenset(self.reads),
+            wanted=self.choice.resources if self.choice else None,
+            hints=self.hints,
+        )
 
 
-def _disambiguated(tool: Tool, entry: bytes) -> tuple[Tool, bytes]:
-    """A server that imitates another's hashed name gets a longer hash; the imitated tool keeps its name."""
-    name = hashed_name(tool.server, tool.name, digits=16)
-    renamed = msgspec.json.decode(entry) | {"name": name}
-    return msgspec.structs.replace(tool, exposed=name), encode(renamed)
+def _distinct(taken: Collection[str], entry: Tool) -> Tool:
+    """A server that imitates another's hashed name gets a longer hash; the imitated entry keeps its name."""
+    if entry.exposed not in taken:
+        return entry
+    name = entry.name.removeprefix(PROMPT)
+    return msgspec.structs.replace(entry, exposed=hashed_name(entry.server, name, digits=16))
 
 
-def _matcher(globs: Iterable[str]) -> re.Pattern[str]:
+def _renamed(body: bytes, entry: Tool, shown: Tool) -> bytes:
+    return body if shown is entry else encode(msgspec.json.decode(body) | {"name": shown.exposed})
+
+
+def _by_native(entries: Iterable[Tool]) -> dict[str, Tool]:
+    return {entry.native: entry for entry in entries}
+
+
+def matcher(globs: Iterable[str]) -> re.Pattern[str]:
+    """Matches what one of the globs matches."""
     return re.compile("|".join(fnmatch.translate(glob) for glob in globs))

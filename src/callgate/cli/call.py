@@ -35,6 +35,7 @@ REFUSALS: dict[int, type[CallgateError]] = {
     )
 }  # fmt: skip
 INVALID_PARAMS = -32602
+NEEDS_MORE = -32021  # capabilities that this client does not have
 #: Pages of a server's tools that are looked through for the definition of one.
 PAGES = 20
 
@@ -223,6 +224,8 @@ def _failed(said: Said) -> int:
         why = f"`callgate why {said.call_id}` names the rule." if issubclass(kind, Denied) and said.call_id else ""
         raise kind(message, hint=why)
     say(f"the server refused the call: {message} ({code})")
+    if code == NEEDS_MORE:
+        say("`callgate call` answers no questions and follows no tasks; call this tool from an AI client.")
     return 1
 
 

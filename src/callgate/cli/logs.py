@@ -14,9 +14,12 @@ from callgate.cli.options import HERE, Format, Output, Where
 from callgate.cli.output import WIDE, Column, emit, field, json_line, on_terminal, plain, tsv
 from callgate.cli.remote import Remote
 from callgate.errors import UsageError
+from callgate.types import METHOD
 
 PAUSE = 0.3
 OUTCOME, MS, CALL = 10, 8, 13  # the widest of each
+#: Methods that need not be told: what is named says which it was.
+PLAIN = ("", "tools/call", "prompts/get", "resources/read")
 
 
 def _time(call: Mapping[str, Any]) -> str:
@@ -28,8 +31,13 @@ def _time(call: Mapping[str, Any]) -> str:
     return there.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 
 
-def _tool(call: Mapping[str, Any]) -> str:
-    return f"{call['server']}/{call['tool']}" if call["server"] else str(call["tool"])
+def called(call: Mapping[str, Any]) -> str:
+    """The tool, prompt or resource, and the method where the name does not tell it: ``git/clone (tasks/get)``."""
+    tool, method = str(call["tool"]), call.get("method", "")
+    name = f"{call['server']}/{tool}" if call["server"] else tool
+    if not name or method in PLAIN or tool == METHOD + method:
+        return name or method
+    return f"{name} ({method})"
 
 
 def _milliseconds(call: Mapping[str, Any]) -> str:
@@ -39,7 +47,7 @@ def _milliseconds(call: Mapping[str, Any]) -> str:
 COLUMNS = (
     Column("TIME", _time, keep=True),
     Column("SUBJECT", field("subject"), cut=True),
-    Column("TOOL", _tool, cut=True),
+    Column("TOOL", called, cut=True),
     Column("OUTCOME", field("outcome"), keep=True),
     Column("RULE", field("rule"), cut=True),
     Column("MS", _milliseconds, keep=True, right=True),

@@ -148,7 +148,15 @@ def policy_of(files: Sequence[Path], config: Path | None) -> Policy:
     """The policy in these files, or the configured one; raises ``ConfigError``."""
     from callgate.policy import load_policy
 
-    documents: Sequence[Document] = [read_document(file) for file in files] if files else load(config).policy
+    documents: Sequence[Document] = [_policy_file(file) for file in files] if files else load(config).policy
     if not documents:
         raise ConfigError("No policy is configured.", hint="Set `policy:` in callgate.yaml, or name a policy file.")
     return load_policy(documents)
+
+
+def _policy_file(file: Path) -> Document:
+    document = read_document(file)
+    if isinstance(document.data, dict) and not document.data.keys().isdisjoint({"policy", "servers", "mcpServers"}):
+        message = f"`{file}` is a configuration, not a policy file."
+        raise ConfigError(message, hint=f"Write `-c {file}` to take the policy that it configures.")
+    return document

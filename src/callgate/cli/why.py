@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from callgate.cli.logs import called
 from callgate.cli.options import HERE, Output, Where
 from callgate.cli.output import emit_value, json_line, plain
 from callgate.cli.remote import Remote
@@ -36,7 +37,7 @@ async def _why(call_id: str, where: Where) -> Any:
 
 def _lines(told: Mapping[str, Any]) -> Iterator[str]:
     call, rule = told["call"], told["rule"]
-    tool = f"{call['server']}/{call['tool']}" if call["server"] else call["tool"] or "the gateway"
+    tool = called(call) or "the gateway"
     through = " through " + ", ".join(actor["sub"] for actor in call["chain"]) if call.get("chain") else ""
     yield f"{call['id']}  {call['time']}"
     yield f"{call['subject']}{through} called {tool}: {call['outcome']} in {call.get('duration_us', 0) / 1000:.1f} ms"

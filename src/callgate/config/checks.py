@@ -30,7 +30,8 @@ def check(settings: Settings, document: Document) -> Iterator[ConfigError]:
         yield from _server(name, server, document)
     for name in settings.virtual_servers:
         yield from _name(name, "virtual_servers", document)
-        yield from _globs(name, settings, document)
+        for key in ("tools", "prompts", "resources"):
+            yield from _globs(name, key, settings, document)
     yield from _identity(settings, document)
     yield from _listeners(settings, document)
 
@@ -57,6 +58,11 @@ def _server(name: str, server: Server, document: Document) -> Iterator[ConfigErr
         hint = f"remove `type`, or write `{'stdio' if stdio else 'http'}`"
         yield document.wrong(
             f"server `{name}` has a `{has}`, so its type is not `{server.type}`", (*at, "type"), hint=hint
+        )
+    if server.type == "sse" and server.protocol == "modern":
+        hint = "remove `protocol`, or `type`"
+        yield document.wrong(
+            "servers of HTTP+SSE speak only the legacy era of the protocol", (*at, "protocol"), hint=hint
         )
     for key in sorted((_REMOTE if stdio else _LOCAL) & set(_keys(document, at))):
         goes = "url" if stdio else "command"
@@ -112,14 +118,15 @@ def _exists(path: Path_, value: str | None, document: Document, folder: bool = F
         yield missing(target, document.place(path), what)
 
 
-def _globs(name: str, settings: Settings, document: Document) -> Iterator[ConfigError]:
+def _globs(name: str, key: str, settings: Settings, document: Document) -> Iterator[ConfigError]:
     servers = list(settings.servers)
-    for at, glob in enumerate(settings.virtual_servers[name].tools):
-        path: Path_ = ("virtual_servers", name, "tools", at)
+    for at, glob in enumerate(getattr(settings.virtual_servers[name], key)):
+        path: Path_ = ("virtual_servers", name, key, at)
         server, slash, tool = glob.partition("/")
         if not slash or not server or not tool:
-            hint = f"write `{glob or '*'}/*` for all tools of a server"
-            yield document.wrong(f"`{glob}` is not of the form `server/tool`", path, hint=hint)
+            form = {"tools": "server/tool", "prompts": "server/prompt", "resources": "server/uri"}[key]
+            hint = f"write `{glob or '*'}/*` for all {key} of a server"
+            yield document.wrong(f"`{glob}` is not of the form `{form}`", path, hint=hint)
         elif not any(fnmatchcase(known, server) for known in servers):
             found = nearest(server, servers)
             known = ", ".join(f"`{one}`" for one in servers[:8]) or "there are none"

@@ -19,7 +19,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _URLS = ("url", "serverUrl", "httpUrl", "uri")
 _TYPES = {
     "stdio": "stdio", "local": "stdio",
-    "http": "http", "sse": "http", "remote": "http",
+    "http": "http", "remote": "http", "sse": "sse",
     "streamable-http": "streamable-http", "streamablehttp": "streamable-http", "streamable_http": "streamable-http",
 }  # fmt: skip
 _FOR_COMMAND, _FOR_URL = {"args", "env", "cwd"}, {"headers", "ca_file", "proxy"}
@@ -106,8 +106,6 @@ class _Entry:
         known = _TYPES.get(str(value.data).lower())
         if known is None:
             return
-        if value.data == "sse":
-            self.notes.append(f"server `{self.name}` is of type `sse`; it is addressed as Streamable HTTP")
         fresh.put("type", Node("scalar", value.source, value.span, known, known), span)
 
     def filled(self, node: Node, *, reference: bool = False) -> Node:

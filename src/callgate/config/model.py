@@ -27,7 +27,7 @@ class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class Server(_Settings, frozen=True):
-    """One upstream server: ``command`` (a stdio child process) or ``url`` (Streamable HTTP), never both."""
+    """One upstream server: ``command`` (a stdio child process) or ``url`` (Streamable HTTP or HTTP+SSE), never both."""
 
     command: Annotated[str | None, doc("Program to start; speaks MCP over stdin and stdout.")] = None
     args: Annotated[tuple[str, ...], doc("Arguments of the program. No shell is involved.")] = ()
@@ -35,29 +35,45 @@ class Server(_Settings, frozen=True):
         default_factory=dict
     )
     cwd: Annotated[str | None, doc("Working directory of the program, relative to the configuration file.")] = None
-    url: Annotated[str | None, doc("URL of a Streamable HTTP server.")] = None
+    url: Annotated[str | None, doc("URL of a Streamable HTTP or HTTP+SSE server.")] = None
     type: Annotated[
-        Literal["stdio", "http", "streamable-http"] | None,
-        doc("As other clients write it; must agree with `command` or `url`."),
+        Literal["stdio", "http", "streamable-http", "sse"] | None,
+        doc(
+            "As other clients write it; must agree with `command` or `url`. `sse`: `url` is the event stream of a server of HTTP+SSE (2024-11-05); without it that is found out."
+        ),
     ] = None
     headers: Annotated[
         dict[str, str], doc("Headers for every request to `url`; values may be `env:NAME` or `file:PATH`.")
     ] = field(default_factory=dict)
     disabled: Annotated[bool, doc("Keep the entry but do not start or list the server.")] = False
     isolation: Annotated[
-        Literal["shared", "principal"], doc("One process or session for all callers, or one for each principal.")
-    ] = "shared"
+        Literal["auto", "shared", "principal", "session"],
+        doc(
+            "Who shares a process or session: everybody, the callers of one principal, or the calls of one client session. `auto`: everybody where the server keeps no state (modern servers, HTTP servers without session ids), else one client session. Callers that share one with everybody cannot be asked anything by a legacy server."
+        ),
+    ] = "auto"
     protocol: Annotated[
         Literal["auto", "modern", "legacy"], doc("Protocol era of the server; `auto` detects it once.")
     ] = "auto"
     connect_timeout: Annotated[Seconds, doc("Longest time for start, connection and handshake.")] = 20.0
-    call_timeout: Annotated[Seconds, doc("Longest time for one call.")] = 60.0
+    call_timeout: Annotated[
+        Seconds, doc("Longest time for one call, without the time that its questions are open.")
+    ] = 60.0
     max_concurrency: Annotated[Count, doc("Calls in flight at the server at once.")] = 64
     max_queue: Annotated[int, doc("Calls that may wait for a free place; the next one is refused.", ge=0)] = 256
     max_message: Annotated[Bytes, doc("Largest message accepted from the server.")] = 16 * 1024 * 1024
-    idle_timeout: Annotated[
-        Seconds, doc("A principal's own process or session ends after this time without a call.")
-    ] = 300.0
+    idle_timeout: Annotated[Seconds, doc("A caller's own process or session ends after this time without a call.")] = (
+        1800.0
+    )
+    max_lifetime: Annotated[
+        Seconds | None,
+        doc(
+            "A caller's own process or session is replaced after this time, not in the middle of a call; default: never."
+        ),
+    ] = None
+    max_links_per_principal: Annotated[
+        Count, doc("Own processes or sessions of one principal; the one idle for the longest time makes place.")
+    ] = 32
     ca_file: Annotated[str | None, doc("PEM file with the certificate authorities to trust for `url`.")] = None
     proxy: Annotated[
         str | None, doc("HTTP proxy for `url`; default: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment.")
@@ -65,9 +81,16 @@ class Server(_Settings, frozen=True):
 
 
 class VirtualServer(_Settings, frozen=True):
-    """A named selection of tools, served at `/mcp/{name}`."""
+    """A named selection of tools, prompts and resources, served at `/mcp/{name}`."""
 
     tools: Annotated[tuple[str, ...], doc("Globs over `server/tool`.", min_length=1)]
+    prompts: Annotated[tuple[str, ...], doc("Globs over `server/prompt`. Without any, no prompt is shown.")] = ()
+    resources: Annotated[
+        tuple[str, ...],
+        doc(
+            "Globs over `server/uri` (the URI or URI template as the server knows it). Without any, no resource is shown."
+        ),
+    ] = ()
     description: Annotated[str, doc("Shown to clients as instructions.")] = ""
 
 
@@ -152,7 +175,15 @@ class Limits(_Settings, frozen=True):
         1000
     )
     session_ttl: Annotated[Seconds, doc("A legacy session ends after this time without a request.")] = 3600.0
-    max_calls: Annotated[Count, doc("Calls in flight of one principal.")] = 1024
+    max_calls: Annotated[Count, doc("Calls of one principal that are in flight; more are refused.")] = 1024
+    max_tasks: Annotated[Count, doc("Tasks of one principal that callgate remembers; more may not run.")] = 256
+    task_ttl: Annotated[Seconds, doc("Longest life of a task; then its id is not known any more.")] = 86400.0
+    max_parked: Annotated[
+        Count, doc("Calls of one principal that are kept at legacy servers while the client answers a question.")
+    ] = 64
+    parked_ttl: Annotated[
+        Seconds, doc("How long a client of 2026-07-28 may take to come back with the answer to a question.")
+    ] = 600.0
 
 
 class Settings(_Settings, frozen=True):
@@ -164,8 +195,8 @@ class Settings(_Settings, frozen=True):
     )
     data_dir: Annotated[str | None, doc("Where state is kept. Default: `callgate` in the XDG data directory.")] = None
     servers: Annotated[dict[str, Server], doc("Upstream servers by name.")] = field(default_factory=dict)
-    virtual_servers: Annotated[dict[str, VirtualServer], doc("Named selections of tools.")] = field(
-        default_factory=dict
+    virtual_servers: Annotated[dict[str, VirtualServer], doc("Named selections of tools, prompts and resources.")] = (
+        field(default_factory=dict)
     )
     identity: Annotated[Identity, doc("Who may come in.")] = field(default_factory=Identity)
     policy: Annotated[
@@ -180,7 +211,7 @@ class Settings(_Settings, frozen=True):
         tuple[str, ...],
         doc("Origins of web pages that may call besides the listener's own, such as `https://app.example.org`."),
     ] = ()
-    list_page_size: Annotated[Count, doc("Tools on one page of `tools/list`.")] = 1000
+    list_page_size: Annotated[Count, doc("Entries on one page of a list.")] = 1000
     startup_wait: Annotated[
         float,
         doc(

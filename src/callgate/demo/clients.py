@@ -98,6 +98,8 @@ async def _answer(response: Response, heard: Heard | None) -> JSON:
     if response.events is None:
         return msgspec.json.decode(response.body, type=dict)
     while (event := await response.events.next()) is not None:
+        if not event:
+            continue  # it only says where the stream could be taken up again
         message: JSON = msgspec.json.decode(event, type=dict)
         if "method" not in message:
             response.events.finish()

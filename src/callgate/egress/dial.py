@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import ssl
 from collections.abc import Callable
 
@@ -14,6 +16,9 @@ from .address import Address, resolve
 from .connection import Connection
 from .proxy import Proxy
 from .trust import trust
+
+# Seconds of silence, seconds between probes, probes without an answer.
+_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -53,13 +58,26 @@ async def _connect(
         share = loop.time() + (deadline - loop.time()) / left
         try:
             async with asyncio.timeout_at(share):
-                _, connection = await loop.create_connection(
+                transport, connection = await loop.create_connection(
                     make, address, port, ssl=context, server_hostname=host if context else None
                 )
+            _keep_alive(transport)
             return connection
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             problem = error
     raise UpstreamUnavailable(f"could not be reached at {host}:{port}: {_why(problem)}") from None
+
+
+def _keep_alive(transport: asyncio.BaseTransport) -> None:
+    """Notice within a minute that the other side has gone without a word: on streams callgate only listens."""
+    link = transport.get_extra_info("socket")
+    if link is None:
+        return
+    with contextlib.suppress(OSError):  # it is closed already, which is noticed elsewhere
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in _ALIVE.items():
+            if (option := getattr(socket, name, None)) is not None:
+                link.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _tunnel(connection: Connection, route: Route, context: ssl.SSLContext, deadline: float) -> Connection:

@@ -95,7 +95,7 @@ class Origin:
     def release(self, connection: Connection) -> None:
         if self._closed:
             connection.abort()
-        elif not self._wake(connection):
+        elif not self._waiters or not self._wake(connection):
             told = connection.keep_alive
             keep = IDLE if told is None else min(max(told - 1.0, 0.0), MAX_IDLE)
             connection.idle_until = self._loop.time() + keep

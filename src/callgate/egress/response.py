@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .sse import EventStream
 
+#: What nearly every response is.
+JSON = b"application/json"
+
 
 class Response:
     """A response: status, headers by lower-case name (the last one wins), and either the whole body or, when
@@ -20,4 +23,5 @@ class Response:
 
     @property
     def content_type(self) -> bytes:
-        return self.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        told = self.headers.get(b"content-type", b"")
+        return told if told == JSON else told.partition(b";")[0].strip().lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import deque
 from typing import Protocol
 
@@ -10,14 +11,22 @@ from callgate.errors import UpstreamError
 
 HIGH_WATER = 256 * 1024
 OVERHEAD = 64  # an event without data takes memory too
+MAX_RETRY = 60_000
 _BOM = b"\xef\xbb\xbf"
+_ID = re.compile(rb"[\x21-\x7e]{1,1024}\Z")  # what may stand in a header
 
 
 class SseParser:
-    """Turns chunks into the data of ``message`` events. Comments, ids and events of other names are skipped.
+    """Turns chunks into the data of ``message`` events. Comments and events of other names are skipped.
 
-    ``limit`` bounds one event (and one line) in bytes; more is an ``UpstreamError``.
+    ``limit`` bounds one event (and one line) in bytes; more is an ``UpstreamError``. ``endpoint`` is the data of the
+    last ``endpoint`` event (HTTP+SSE of 2024-11-05), which itself comes as an event without data. ``last_id`` names the
+    last event that can be named in a header, ``retry`` is the pause in milliseconds that the server asks for.
     """
+
+    endpoint = b""
+    last_id = b""
+    retry = -1
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -62,6 +71,9 @@ class SseParser:
         if not line:
             if self._data and self._name in (b"", b"message"):
                 events.append(b"\n".join(self._data) if len(self._data) > 1 else self._data[0])
+            elif self._data and self._name == b"endpoint":
+                self.endpoint = self._data[0]
+                events.append(b"")
             self._data, self._name = [], b""
             self._size = sum(map(len, self._tail))
         elif line.startswith(b"data:"):
@@ -70,6 +82,10 @@ class SseParser:
             self._data.append(b"")
         elif line.startswith(b"event:"):
             self._name = line[6:].strip()
+        elif line.startswith(b"id:"):
+            self.last_id = name if _ID.match(name := line[3:].strip()) else b""
+        elif line.startswith(b"retry:") and (pause := line[6:].strip()).isdigit():
+            self.retry = min(int(pause[:9]), MAX_RETRY)
 
 
 class Source(Protocol):
@@ -132,6 +148,21 @@ class EventStream:
             self._paused = False
             self._source.resume()
         return event
+
+    @property
+    def endpoint(self) -> bytes:
+        """Where the server of this stream wants its messages (HTTP+SSE of 2024-11-05); empty until it said so."""
+        return self._parser.endpoint
+
+    @property
+    def last_id(self) -> bytes:
+        """Where the stream can be taken up again (``Last-Event-ID``); empty when the server named no place."""
+        return self._parser.last_id
+
+    @property
+    def retry(self) -> int:
+        """The milliseconds to wait before that, or -1."""
+        return self._parser.retry
 
     def finish(self) -> None:
         """The caller has what it wanted."""

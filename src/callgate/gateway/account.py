@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from callgate.audit import Record, new_id, show_id
 from callgate.errors import CallgateError, Denied, Overloaded, UpstreamError, UpstreamTimeout
-from callgate.gateway.pipeline import Asked, Emit, answer
+from callgate.gateway.pipeline import Asked, answer
 from callgate.types import Answer, Front, Outcome, Principal
 from callgate.upstream import without_last_words
 
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from callgate.gateway.house import House
 
 STRANGER = Principal(subject="unauthenticated", key="", via="anonymous")
+#: The reason in the record of a request that was answered with a question.
+ASKED_BACK = "the server asks the client"
 
 
-async def governed(asked: Asked, house: House, emit: Emit | None) -> Answer:
+async def governed(asked: Asked, house: House) -> Answer:
     """``answer`` with its record; an error of ours carries the call id to the client."""
     if house.strict and house.journal.full:
         full = Overloaded("The audit log cannot take more records; the call was not made.")
@@ -32,7 +34,7 @@ async def governed(asked: Asked, house: House, emit: Emit | None) -> Answer:
     try:
         house.take_place(asked.principal)
         try:
-            reply = await answer(asked, house, emit)
+            reply = await answer(asked, house)
         finally:
             house.give_place_back(asked.principal)
     except CallgateError as error:
@@ -92,7 +94,8 @@ def _observe(entry: Record, house: House) -> None:
 def _answered(asked: Asked, reply: Answer) -> Record:
     if reply.error is not None:
         return _entry(asked, "failed", reply.error.message, reply.error.code)
-    return _entry(asked, "tool_error" if reply.is_error else "ok", asked.verdict.reason, None, len(reply.result))
+    reason = ASKED_BACK if reply.result_type == "input_required" else asked.verdict.reason
+    return _entry(asked, "tool_error" if reply.is_error else "ok", reason, None, len(reply.result))
 
 
 def _refused(asked: Asked, error: CallgateError) -> Record:

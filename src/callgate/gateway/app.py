@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,20 +15,24 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from callgate import __version__
-from callgate.errors import CallgateError, Unauthenticated
+from callgate.errors import CallgateError, Overloaded, ProtocolError, Unauthenticated
+from callgate.gateway import wire
 from callgate.gateway.front import FrontDesk
 from callgate.gateway.gate import is_loopback
-from callgate.gateway.session import STREAM_BUFFER, Session, Stream
+from callgate.gateway.replay import Event, Stream
+from callgate.gateway.turn import EVENT, KEPT_EVENT
 from callgate.gateway.wire import INVALID_REQUEST
 from callgate.types import Principal
 from callgate.upstream import without_last_words
 
 #: An idle stream gets a comment this often (seconds).
 WARM = 15.0
-EVENT = b"event: message\ndata: %b\n\n"
 #: Headers that proxies add.
 FORWARDED = {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"}
 METHODS = "DELETE, GET, OPTIONS, POST"
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+Answering = Callable[[Request, Principal, str], Awaitable[Response]]
 
 
 def gateway_app(desk: FrontDesk, admin_url: str = "") -> Starlette:
@@ -36,8 +42,14 @@ def gateway_app(desk: FrontDesk, admin_url: str = "") -> Starlette:
         Route(path, pages.endpoint, methods=["GET", "DELETE", "OPTIONS", "PUT", "PATCH", "POST"])
         for path in ("/mcp", "/mcp/{name}", "/servers/{name}/mcp")
     ]
+    # HTTP+SSE (2024-11-05): a virtual server may be called `sse`, so its stream is not at /mcp/sse.
+    lines = [
+        Route(base + path, handler, methods=[*methods, "OPTIONS"])
+        for base in ("", "/mcp/{name}", "/servers/{name}")
+        for path, handler, methods in (("/sse", pages.line, ["GET"]), ("/messages", pages.said, ["POST"]))
+    ]
     health = [Route("/healthz", pages.healthz), Route("/readyz", pages.readyz)]
-    return Starlette(routes=[*endpoint, *health], exception_handlers={404: _not_found, 500: _broken})
+    return Starlette(routes=[*endpoint, *lines, *health], exception_handlers={404: _not_found, 500: _broken})
 
 
 class Pages:
@@ -54,37 +66,72 @@ class Pages:
             return _error(404, "There is no such endpoint.")
         if request.method == "OPTIONS":
             return self._preflight(request)
-        response = await self._answer(request, door)
+        return await self._governed(request, door, self._answer)
+
+    async def line(self, request: Request) -> Response:
+        """``GET …/sse``: a new line."""
+        return await self._on_line(request, b"/sse", self._open_line)
+
+    async def said(self, request: Request) -> Response:
+        """``POST …/messages``: a message on an open line."""
+        return await self._on_line(request, b"/messages", self._take)
+
+    async def _on_line(self, request: Request, suffix: bytes, answer: Answering) -> Response:
+        base = request.scope["raw_path"].partition(b"?")[0].removesuffix(suffix)
+        door = self.desk.door(base + b"/mcp" if not base or base.startswith(b"/servers/") else base)
+        if door is None:
+            return _error(404, "There is no such endpoint.")
+        if request.method == "OPTIONS":
+            return self._preflight(request)
+        return await self._governed(request, door, answer)
+
+    async def _governed(self, request: Request, door: str, answer: Answering) -> Response:
+        """The answer to a request whose sender is recognised, whatever becomes of it."""
+        try:
+            who = await self.desk.recognise(dict(request.scope["headers"]))
+            response = await answer(request, who, door)
+        except Unauthenticated as error:
+            self.house.note_stranger(error, door)
+            response = _error(401, error.message, {"www-authenticate": 'Bearer realm="callgate"'}, error.rpc_code)
+        except CallgateError as error:
+            status = getattr(error, "http_status", 429 if isinstance(error, Overloaded) else 400)
+            response = _error(status, f"{error.message} {error.hint}".strip())
         if origin := request.headers.get("origin"):  # the lane refused every other Origin already
             response.headers["access-control-allow-origin"] = origin
             response.headers["vary"] = "origin"
         return response
 
-    async def _answer(self, request: Request, door: str) -> Response:
+    async def _answer(self, request: Request, who: Principal, door: str) -> Response:
         if request.method not in ("GET", "DELETE"):
             return _error(405, "Use POST.", {"allow": METHODS})
-        try:
-            who = await self.desk.recognise(dict(request.scope["headers"]))
-            id = request.headers.get("mcp-session-id")
-            if id is None:
-                return _error(405, "GET and DELETE need a session of the legacy era.", {"allow": METHODS})
-            session = self.house.sessions.find(id.encode("latin-1"), who, door)
-            if request.method == "DELETE":
-                self.house.sessions.end(session)
-                return Response(status_code=204)
-            return self._stream(request, session, who)
-        except Unauthenticated as error:
-            self.house.note_stranger(error, door)
-            return _error(401, error.message, {"www-authenticate": 'Bearer realm="callgate"'}, error.rpc_code)
-        except CallgateError as error:
-            return _error(getattr(error, "http_status", 400), f"{error.message} {error.hint}".strip())
+        id = request.headers.get("mcp-session-id")
+        if id is None:
+            return _error(405, "GET and DELETE need a session of the legacy era.", {"allow": METHODS})
+        session = self.house.sessions.find(id.encode("latin-1"), who, door)
+        if request.method == "DELETE":
+            self.house.sessions.end(session)
+            return Response(status_code=204)
+        _check_reads(request)
+        last = request.headers.get("last-event-id")
+        full = self.house.streams_of(who) >= self.house.settings.limits.max_streams
+        if full and not session.takes_over(last):
+            raise Overloaded("Too many open streams for this caller.")
+        stream = session.listen(last)
+        return EventStream(stream, lambda: session.leave(stream), who.expires, {"mcp-session-id": session.id})
 
-    def _stream(self, request: Request, session: Session, who: Principal) -> Response:
-        if "text/event-stream" not in request.headers.get("accept", ""):
-            return _error(406, "Accept must list text/event-stream.")
-        if self.house.streams_of(who) >= self.house.settings.limits.max_streams:
-            return _error(429, "Too many open streams for this caller.")
-        return EventStream(session)
+    async def _open_line(self, request: Request, who: Principal, door: str) -> Response:
+        _check_reads(request)
+        line = self.house.lines.open(who, door)
+        path = request.scope["raw_path"].partition(b"?")[0].removesuffix(b"/sse")
+        where = b"event: endpoint\ndata: %b/messages?session=%b\n\n" % (path, line.id.encode())
+        return EventStream(line.stream, lambda: self.house.lines.leave(line), who.expires, first=where)
+
+    async def _take(self, request: Request, who: Principal, door: str) -> Response:
+        line = self.house.lines.find(request.query_params.get("session", ""), who, door)
+        self.desk.check_content(dict(request.scope["headers"]))
+        body = await request.body()
+        line.take(wire.read(body, self.house.settings.limits.max_depth), who, len(body))
+        return Response("Accepted", status_code=202)
 
     def _preflight(self, request: Request) -> Response:
         """Tell a page of an allowed Origin what it may send (the lane refused every other Origin already)."""
@@ -124,6 +171,11 @@ class Pages:
         return JSONResponse(answer, status_code=200 if ready else 503)
 
 
+def _check_reads(request: Request) -> None:
+    if "text/event-stream" not in request.headers.get("accept", ""):
+        raise ProtocolError("Accept must list text/event-stream.", status=406)
+
+
 def _from_here(request: Request) -> bool:
     """Whether the caller is on this machine, and not behind a proxy that is."""
     passed_on = any(name in FORWARDED for name, _ in request.scope["headers"])
@@ -131,32 +183,49 @@ def _from_here(request: Request) -> bool:
 
 
 class EventStream(StreamingResponse):
-    """The GET stream of a session. It is the session's from here on until it ends, however it ends."""
+    """A stream on its way to a client, until it ends, however it ends (then ``leave`` is called), at the latest when
+    the credential expires that opened it. ``first`` is what it begins with.
+    """
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.stream: Stream = asyncio.Queue(STREAM_BUFFER)
-        session.streams.append(self.stream)
-        headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", "mcp-session-id": session.id}
+    def __init__(
+        self,
+        stream: Stream,
+        leave: Callable[[], None],
+        expires: float,
+        more: Mapping[str, str] = NO_HEADERS,
+        first: bytes = b":\n\n",
+    ) -> None:
+        self.stream = stream
+        self.leave = leave
+        self.expires = expires
+        self.first = first
+        headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", **more}
         super().__init__(self._events(), media_type="text/event-stream", headers=headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self.session.streams.remove(self.stream)
+            self.leave()
 
     async def _events(self) -> AsyncIterator[bytes]:
-        yield b":\n\n"
-        while True:
+        yield self.first
+        for missed in self.stream.missed:
+            yield _written(missed)
+        while (left := self.expires - time.time()) > 0:
             try:
-                message = await asyncio.wait_for(self.stream.get(), WARM)
+                event = await asyncio.wait_for(self.stream.get(), min(WARM, left))
             except TimeoutError:
                 yield b":\n\n"
                 continue
-            if message is None:
+            if event is None:
                 return
-            yield EVENT % message
+            yield _written(event)
+
+
+def _written(event: Event) -> bytes:
+    id, message = event
+    return KEPT_EVENT % (id.encode(), message) if id else EVENT % message
 
 
 def _error(

@@ -11,7 +11,9 @@ import msgspec
 
 from callgate.errors import CallgateError, ProtocolError
 from callgate.gateway import wire
-from callgate.gateway.dispatch import Inbound, Reply, called_off, failure, id_of, in_session
+from callgate.gateway.dispatch import in_session
+from callgate.gateway.inbound import Inbound, Reply, id_of
+from callgate.gateway.replies import called_off, failure
 
 if TYPE_CHECKING:
     from callgate.gateway.house import House

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from callgate import __version__
-from callgate.catalog import View
+from callgate.catalog import DECLARED, TASKS, View, offers_tasks
 from callgate.errors import ProtocolError
 from callgate.gateway.ladder import LEGACY_VERSIONS, MODERN_VERSIONS, PREFIX
 from callgate.gateway.session import Session, Transport
 from callgate.gateway.wire import INVALID_PARAMS, encode
-from callgate.types import Front, Principal
+from callgate.types import Front, Listing, Principal
 
 if TYPE_CHECKING:
     from callgate.gateway.house import House
@@ -24,7 +25,7 @@ def discover(house: House, view: View, who: Principal, front: Front) -> bytes:
     shown = _shown(house, view, who, front)
     result: dict[str, Any] = {
         "supportedVersions": list(MODERN_VERSIONS),
-        "capabilities": _capabilities(house, view, modern=True),
+        "capabilities": _capabilities(house, view, shown, modern=True),
         "resultType": "complete",
         "ttlMs": 0,
         "cacheScope": "private",
@@ -47,19 +48,53 @@ def initialize(
     shown = _shown(house, view, who, session.front)
     result: dict[str, Any] = {
         "protocolVersion": version,
-        "capabilities": _capabilities(house, view, modern=False),
+        "capabilities": _capabilities(house, view, shown, modern=False),
         "serverInfo": _info(house, view, shown),
     }
     return session, encode(_instructed(result, house, view, shown))
 
 
-def _capabilities(house: House, view: View, *, modern: bool) -> dict[str, Any]:
-    """Tools always. Logging where a server behind the door logs, or has not yet said whether it does."""
+def _capabilities(house: House, view: View, shown: set[str], *, modern: bool) -> dict[str, Any]:
+    """What the servers behind the door offer and callgate can relay. Tools always; logging where a server logs, or has
+    not yet said whether it does.
+    """
     listings = [house.catalog.parts[name].listing for name in view.servers if name in house.catalog.parts]
-    logs = len(listings) < len(view.servers) or any("logging" in each.capabilities for each in listings)
-    tools = {} if modern else {"listChanged": True}
-    others: dict[str, Any] = {method.partition("/")[0]: {} for method in view.others}
-    return {"tools": tools, **others, **({"logging": {}} if logs else {})}
+    offered = [each.capabilities for each in listings]
+    found: dict[str, Any] = {"tools": {"listChanged": True}}
+    if "prompts/list" in view.others:
+        found["prompts"] = {"listChanged": True}
+    if "resources/list" in view.others:
+        subscribe = any(_member(each, "resources").get("subscribe") is True for each in offered)
+        found["resources"] = {"listChanged": True, **({"subscribe": True} if subscribe else {})}
+    if len(listings) < len(view.servers) or any("logging" in each for each in offered):
+        found["logging"] = {}
+    if any("completions" in each for each in offered):
+        found["completions"] = {}
+    seen = [each for each in listings if each.server in shown]
+    return found | _beyond(view, seen, modern=modern)
+
+
+def _beyond(view: View, seen: list[Listing], *, modern: bool) -> dict[str, Any]:
+    """What goes beyond the core: everything at a server's own door, where methods of all kinds reach the server; on an
+    aggregate only what names its server by itself (rule EXT-2). MCP Apps do not: an app calls tools by the names of its
+    own server, which an aggregate does not know (rule APP-1).
+    """
+    found: dict[str, Any] = {}
+    for each in () if view.aggregate else (listing.capabilities for listing in seen):
+        extensions = {name: value for name, value in _member(each, "extensions").items() if name != TASKS}
+        found |= {"extensions": extensions} if extensions else {}
+        found |= {"experimental": each["experimental"]} if "experimental" in each else {}
+    if any(map(offers_tasks, seen)):  # of either era: callgate speaks both to both
+        if modern:
+            found["extensions"] = {**found.get("extensions", {}), TASKS: {}}
+        else:
+            found["tasks"] = DECLARED
+    return found
+
+
+def _member(capabilities: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = capabilities.get(name)
+    return value if isinstance(value, dict) else {}
 
 
 def _shown(house: House, view: View, who: Principal, front: Front) -> set[str]:

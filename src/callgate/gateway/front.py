@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes
 
@@ -13,22 +14,13 @@ from callgate.config import Limits
 from callgate.errors import CallgateError, ProtocolError, Unauthenticated
 from callgate.gateway import wire
 from callgate.gateway.batch import answer_batch, part
-from callgate.gateway.dispatch import (
-    Inbound,
-    Reply,
-    called_off,
-    check_shape,
-    failure,
-    id_of,
-    in_session,
-    modern,
-    now,
-    start_session,
-)
+from callgate.gateway.dispatch import in_session, modern, start_session
 from callgate.gateway.gate import Names, Refusal
-from callgate.gateway.ladder import LEGACY_VERSIONS, is_modern
+from callgate.gateway.inbound import NOBODY, Inbound, Reply, check_shape, id_of, now
+from callgate.gateway.ladder import LEGACY_HEADERS, is_modern
+from callgate.gateway.replies import called_off, failure
 from callgate.gateway.session import Session
-from callgate.types import Principal, RpcError
+from callgate.types import Conduct, Principal, RpcError
 
 if TYPE_CHECKING:
     from callgate.gateway.house import House
@@ -51,11 +43,8 @@ class FrontDesk:
     def __init__(self, house: House, names: Names) -> None:
         self.house = house
         self.names = names
+        self.limits: Limits = house.settings.limits  # a reload leaves them as they are (house.FIXED)
         self._contents: dict[tuple[bytes | None, bytes | None], bool] = {}
-
-    @property
-    def limits(self) -> Limits:
-        return self.house.settings.limits
 
     def door(self, url: bytes) -> str | None:
         """The door of a request target, or ``None`` when no MCP endpoint is there."""
@@ -114,8 +103,8 @@ class FrontDesk:
         message: Any = wire.read(body, self.limits.max_depth)
         turn.id = id_of(message)
         headers = turn.headers
-        emit = turn.emit if streams and turn.chunks else None
-        inbound = Inbound(message, who, turn.door, len(body), received, headers, None, emit)
+        conduct = Conduct(turn.emit) if streams and turn.chunks else NOBODY
+        inbound = Inbound(message, who, turn.door, len(body), received, headers, None, conduct)
         if isinstance(message, dict) and is_modern(message, headers):
             check_shape(message)
             return modern(inbound, self.house)
@@ -128,6 +117,11 @@ class FrontDesk:
             check_shape(message)
             return start_session(inbound, self.house)[1] if "id" in message else Reply(status=400)
         turn.survives = True
+        streams = inbound.conduct.emit is not None
+        if streams and session.resumable:
+            turn.session = session
+        if streams and session.askable:
+            inbound.conduct = Conduct(turn.emit, partial(session.questions.ask, session.front.capabilities, turn.say))
         if isinstance(message, list):
             return await answer_batch(message, session, lambda each: part(inbound, each), self.house)
         return await in_session(inbound, self.house)
@@ -143,9 +137,14 @@ class FrontDesk:
             )
         session = self.house.sessions.find(id, who, turn.door)
         version = turn.headers.get(b"mcp-protocol-version")
-        if version is not None and version.decode("latin-1") not in LEGACY_VERSIONS:
+        if version is not None and version not in LEGACY_HEADERS:
             raise ProtocolError(f"Unsupported protocol version; the session speaks {session.version}.")
         return session
+
+    @staticmethod
+    def check_content(headers: Mapping[bytes, bytes]) -> None:
+        """Check the Content-Type of a message whose answer goes elsewhere."""
+        _content(headers.get(b"content-type"), None)
 
     def _content(self, headers: Mapping[bytes, bytes]) -> bool:
         """Check Content-Type and Accept; returns whether the client reads event streams."""

@@ -8,26 +8,38 @@ import hashlib
 import logging
 import os
 import time
-from fnmatch import fnmatchcase
 
 import msgspec
 
 from callgate import __version__
 from callgate.audit import Journal
-from callgate.catalog import SEPARATOR, Catalog, View
+from callgate.catalog import Catalog, Changes, View
 from callgate.config import Loaded, Server
 from callgate.egress import HttpPool
-from callgate.errors import ConfigError, NotFound, Overloaded, Unauthenticated, UpstreamUnavailable, nearest
+from callgate.errors import ConfigError, NotFound, Overloaded, Unauthenticated
 from callgate.gateway.account import stranger
+from callgate.gateway.bus import Bus
+from callgate.gateway.changes import ListChanges
+from callgate.gateway.ended import Ended
+from callgate.gateway.finding import entry, resolve
+from callgate.gateway.line import Lines
 from callgate.gateway.listing import Cursors, Pages
+from callgate.gateway.overlays import Overlays
+from callgate.gateway.parking import ParkingLot
 from callgate.gateway.pipeline import Asked
+from callgate.gateway.rounds import named
+from callgate.gateway.seal import Seal
 from callgate.gateway.session import Sessions
-from callgate.gateway.wire import notification
+from callgate.gateway.streams import Streams
+from callgate.gateway.subscribing import Subscriptions
+from callgate.gateway.task_news import STATUS, heard
+from callgate.gateway.task_store import Tasks
+from callgate.gateway.telling import Telling
 from callgate.identity import Recogniser
-from callgate.policy import Policy, load_policy, open_policy
+from callgate.policy import Policy, load_policy, open_policy, settle
 from callgate.store import Database, Listings, SqliteAudit, open_database, secret_key
 from callgate.telemetry import Metrics
-from callgate.types import Listing, Principal, ServerStatus, Tool
+from callgate.types import Answer, Call, Front, Listing, Permitted, Principal, Question, ServerStatus, Tool
 from callgate.upstream import Upstreams
 
 log = logging.getLogger("callgate")
@@ -66,20 +78,44 @@ class House:
         self.catalog = Catalog(self._catalog_changed, lambda tools: self.policy.prepare(tools))
         self.pages = Pages()
         self.cursors = Cursors(lambda: secret_key(loaded.data_dir, "cursors"))
-        self.sessions = Sessions(lambda: secret_key(loaded.data_dir, "sessions"), self.settings.limits)
+        self.sessions = Sessions(
+            lambda: secret_key(loaded.data_dir, "sessions"), self.settings.limits, self._session_ended,
+            Ended(loaded.data_dir / "ended-sessions", self.settings.limits.session_ttl),
+        )  # fmt: skip
+        self.seal = Seal(lambda: secret_key(loaded.data_dir, "rounds"), self._fingerprint)
+        self.parking = ParkingLot(self)
+        self.tasks = Tasks(lambda: secret_key(loaded.data_dir, "tasks"), self._fingerprint, self.settings.limits)
+        self._hear()
         self.egress = HttpPool()
         self.recogniser = self._recogniser(loaded)
-        self.upstreams = Upstreams(
-            on_listing=self._listed,
-            on_status=self._status,
-            state_dir=loaded.data_dir,
-            resolve_secret=secret,
-            client_info={"name": "callgate", "version": __version__},
-        )
+        self.upstreams = self._upstreams(loaded)
         self._places: dict[str, int] = {}
         self._withdrawals: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers = (0, 0)
+
+    def _hear(self) -> None:
+        """The rooms that know what servers say outside calls, and who wants to hear it."""
+        self.bus = Bus()
+        self.bus.route(STATUS, lambda news: heard(news, self))
+        self.streams = Streams(self)
+        self.lines = Lines(self)
+        self.subscriptions = Subscriptions(self.bus, self)
+        self.changes = ListChanges(self.bus, self)
+        self.telling = Telling(self.bus, self)
+        self.overlays = Overlays(self)
+
+    def _upstreams(self, loaded: Loaded) -> Upstreams:
+        return Upstreams(
+            on_listing=self._listed,
+            on_status=self._status,
+            on_question=self._question,
+            on_news=self.bus.heard,
+            on_common_again=self.overlays.ended,
+            state_dir=loaded.data_dir,
+            resolve_secret=secret,
+            client_info={"name": "callgate", "version": __version__},
+        )
 
     async def open(self) -> None:
         """Start the rooms. Servers start in the background; nothing here waits for one."""
@@ -100,7 +136,10 @@ class House:
         await asyncio.gather(*tasks, return_exceptions=True)
         for timer in self._withdrawals.values():
             timer.cancel()
+        await self.parking.aclose()
+        await self.tasks.aclose()
         self.sessions.aclose()
+        await self.overlays.aclose()
         await self.catalog.aclose()
         await self.upstreams.aclose()
         await self.recogniser.aclose()
@@ -125,6 +164,7 @@ class House:
         if fixed:
             log.warning("changed, but only taken over at the next start: %s", ", ".join(fixed))
         before = after = self.recogniser
+        before_policy = self.policy
         if old.identity != new.identity:
             after = await asyncio.to_thread(self._recogniser, loaded)
         # Nothing fails from here on, and no call sees half of it: there is no wait before the last line but one.
@@ -135,8 +175,13 @@ class House:
         if after is not before:
             after.inherit(before)
             self.recogniser = after
+            self.lines.close()
             self.sessions.close_streams()  # whoever is still known opens them again
+            self.streams.end()
         self.catalog.configure(self.settings.servers, self.settings.virtual_servers)
+        self.streams.end(lambda stream: self.catalog.view(stream.front.door) is None)
+        if policy.version != before_policy.version:
+            self.changes.judged_anew()
         await self.upstreams.apply(self.settings.servers, loaded.base)
         if after is not before:
             await before.aclose()
@@ -148,42 +193,28 @@ class House:
             raise NotFound(f"There is no endpoint {door.partition(':')[2]!r} any more.")
         return view
 
+    def view_of(self, front: Front, who: Principal) -> View:
+        """What this caller is shown through this front."""
+        own = self.overlays.view(front, who.key) if self.overlays.shown else None
+        return own or self.view(front.door)
+
     def known(self, asked: Asked) -> Tool | None:
         """The tool behind a name, if a server has listed it."""
-        view = self.catalog.views.get(asked.front.door) or self.view(asked.front.door)
-        return view.names.get(asked.name) if asked.method == "tools/call" else view.readable(asked.name)
+        front = asked.front
+        view = self.catalog.views.get(front.door) or self.view(front.door)
+        if self.overlays.shown:
+            view = self.overlays.view(front, asked.principal.key) or view
+        return view.names.get(asked.name) if asked.method == "tools/call" else entry(asked, view)
 
     async def resolve(self, asked: Asked) -> Tool:
         """The tool behind a name that nobody has listed yet: its server, if still starting, is waited for."""
-        door = asked.front.door
-        server = self.catalog.server_of(door, asked.name)
-        if server is not None and server in self.catalog.unlisted():
-            await self.upstreams.settled(server, self.settings.servers[server].connect_timeout)
-        await self.catalog.idle()  # it may have been listed and not yet be shown
-        tool = self.known(asked)
-        if tool is not None:
-            return tool
-        if server is not None and server in self.catalog.unlisted():
-            self._tell_of(server, asked)
-        raise self._unknown(asked)
+        return await resolve(asked, self)
 
-    def _tell_of(self, server: str, asked: Asked) -> None:
-        """Raise ``UpstreamUnavailable`` with the reason why a server has no tools yet, to callers it is meant for."""
-        tool = Tool(server, asked.name.removeprefix(server + SEPARATOR), asked.name, b"{}")
-        kind, _, name = asked.front.door.partition(":")
-        globs = self.settings.virtual_servers[name].tools if kind == "virtual" else ("*",)
-        shown = any(fnmatchcase(tool.native, glob) for glob in globs)
-        if shown and self.policy.visible(asked.principal, [tool], asked.front):
-            asked.tool = tool
-            why = next((each.reason for each in self.statuses() if each.name == server), "") or "it is starting"
-            raise UpstreamUnavailable(f"Server `{server}` is not available: {why.rstrip('.')}.")
-
-    def _unknown(self, asked: Asked) -> NotFound:
-        view = self.view(asked.front.door)
-        visible = self.policy.visible(asked.principal, view.tools, asked.front)
-        close = nearest(asked.name, [view.by_native[tool.native] for tool in visible])
-        kind = "tool" if asked.method == "tools/call" else "name"
-        return NotFound(f"Unknown {kind}: {asked.name[:128]}.", hint=f"Did you mean {close}?" if close else "")
+    def judged_anew(self, call: Call) -> Permitted:
+        """Permission for a call that has run for a while, by the identity and the policy of now."""
+        if not self.recogniser.holds(call.principal):
+            raise Unauthenticated("The credential does not hold any more, or stands for other roles.")
+        return settle(call, self.policy.decide(call))
 
     def take_place(self, who: Principal) -> None:
         """Take one of the principal's ``limits.max_calls`` places for calls in flight; raises ``Overloaded``."""
@@ -200,7 +231,7 @@ class House:
             del self._places[who.key]
 
     def streams_of(self, who: Principal) -> int:
-        return self.sessions.streams_of(who.key)
+        return self.sessions.streams_of(who.key) + len(self.streams.of(who.key)) + self.lines.silent(who.key)
 
     def note_stranger(self, error: Unauthenticated, door: str) -> None:
         """Record a refused credential; a flood of them is counted, not written (``STRANGERS`` a second are)."""
@@ -215,6 +246,9 @@ class House:
     def statuses(self) -> tuple[ServerStatus, ...]:
         return self.upstreams.statuses()
 
+    def _fingerprint(self, server: str) -> str:
+        return config_digest(self.settings.servers.get(server))
+
     def _recogniser(self, loaded: Loaded) -> Recogniser:
         async def fetch(url: str) -> bytes:
             return await self.egress.fetch(url)
@@ -225,9 +259,10 @@ class House:
         if listing.server in self._withdrawals:
             log.info("server %s is ready", listing.server)
         self._keep(listing.server)
+        self.changes.listed(listing.server)
         self.catalog.arrived(listing)
         server = self.settings.servers.get(listing.server)
-        if server is not None and server.isolation == "shared":
+        if server is not None and server.isolation in ("auto", "shared"):
             self._own(asyncio.create_task(self._remember(listing, config_digest(server)), name="listing"))
 
     async def _remember(self, listing: Listing, digest: str) -> None:
@@ -244,6 +279,11 @@ class House:
             self._withdrawals[name] = loop.call_later(WITHDRAW_AFTER, self._withdraw, name)
         elif status.state != "failed":
             self._keep(name)
+            if status.state == "ready" and status.restarts:
+                self.changes.returned(name)
+                self.subscriptions.missed(name)
+            elif status.state == "ready":
+                self._own(asyncio.create_task(self.subscriptions.begin_again(name), name="subscriptions"))
 
     def _withdraw(self, server: str) -> None:
         # The failure may have been that of a process which a change of the configuration has replaced since.
@@ -257,9 +297,21 @@ class House:
         if timer is not None:
             timer.cancel()
 
-    def _catalog_changed(self) -> None:
+    async def _question(self, server: str, principal: str, session: str, question: Question) -> Answer:
+        """A legacy server asks a client outside any call."""
+        asked = self.sessions.get(session)
+        at_home = asked is not None and asked.front.door.startswith("server:")
+        return await self.sessions.ask(principal, session, question if at_home else named(question, server))
+
+    def _session_ended(self, id: str) -> None:
+        self.subscriptions.forget(id)
+        self.overlays.forget(id)
+        self.upstreams.forget(id)
+
+    def _catalog_changed(self, changed: Changes) -> None:
         self.pages.clear()
-        self.sessions.push(notification("notifications/tools/list_changed"))
+        self.overlays.swapped()
+        self.changes.swapped(changed)
 
     def _own(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
@@ -269,11 +321,14 @@ class House:
         while True:
             await asyncio.sleep(SWEEP_EVERY)
             self.sessions.sweep()
+            self.tasks.sweep()
 
     def _gauges(self) -> None:
         self.metrics.gauge("callgate_sessions", "Open legacy sessions.", lambda: len(self.sessions))
         self.metrics.gauge("callgate_tools", "Tools on the endpoint of everything.", lambda: self.catalog.tool_count)
+        self.metrics.gauge("callgate_parked_calls", "Calls that wait for their clients.", lambda: len(self.parking))
         self.metrics.gauge("callgate_calls_in_flight", "Calls in flight.", lambda: sum(self._places.values()))
+        self.metrics.gauge("callgate_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
         self.metrics.total("callgate_audit_dropped_total", "Audit records dropped.", lambda: self.journal.dropped)
         self.metrics.gauge("callgate_audit_waiting", "Audit records not yet written.", lambda: self.journal.waiting)
 

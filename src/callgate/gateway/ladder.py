@@ -17,6 +17,8 @@ from callgate.types import Front, Tool
 
 MODERN_VERSIONS = ("2026-07-28",)
 LEGACY_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+#: The same as headers say them.
+LEGACY_HEADERS = frozenset(version.encode() for version in LEGACY_VERSIONS)
 
 HEADER_MISMATCH = -32020
 MISSING_CAPABILITY = -32021
@@ -31,7 +33,10 @@ LOG_LEVEL_KEY = PREFIX + "logLevel"
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 #: Method → the member of ``params`` that the ``Mcp-Name`` header repeats.
-NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+NAMED = {
+    "tools/call": "name", "prompts/get": "name", "resources/read": "uri",
+    "tasks/get": "taskId", "tasks/update": "taskId", "tasks/cancel": "taskId",
+}  # fmt: skip
 ROUTING = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
 
 Headers = Mapping[bytes, bytes]
@@ -67,7 +72,7 @@ def is_modern(message: Mapping[str, Any], headers: Headers | None) -> bool:
     if headers is None or message.get("method") == "initialize":
         return False
     version = headers.get(b"mcp-protocol-version")
-    return version is not None and version.decode("latin-1") not in LEGACY_VERSIONS
+    return version is not None and version not in LEGACY_HEADERS
 
 
 def unsupported(version: str) -> ProtocolError:

@@ -54,7 +54,7 @@ class Lane(HttpToolsProtocol):
         self.since = self.loop.time()
         self.stalled = 0.0
         self.backlog = 0
-        self.first = self.head_bytes = self.body_bytes = self.chunk = self.discarded = 0
+        self.first = self.head_bytes = self.body_bytes = self.chunk = self.discarded = self.asgi_bytes = 0
         self.active: Any = None
         self.reading: Any = None
         self.turn: Turn | None = None
@@ -190,9 +190,7 @@ class Lane(HttpToolsProtocol):
         """A request whose head is known, on a connection that rests: nothing to parse, nothing to wait for."""
         self.state = BUSY
         self.turn = self.cycle = self.active = turn = Turn(self, head.door, head.headers, True)
-        turn.add(body)
-        turn.start()
-        turn.completed()
+        turn.whole(body)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self.active = cycle
@@ -216,20 +214,20 @@ class Lane(HttpToolsProtocol):
         elif self.last_word is not None:
             self._say_last_word()
         else:
-            self._read_on()
+            if self.flow.read_paused:
+                self._read_on()
             self._rest()
 
     def _start_next(self) -> None:
         if self.active is None and self.pipeline and not (self.flow.write_paused or self.transport.is_closing()):
             cycle, app = self.pipeline.pop()
-            if not self.pipeline:
+            if not self.pipeline and self.flow.read_paused:
                 self._read_on()
             self._start_asgi_task(cycle, app)
 
     def _read_on(self) -> None:
-        if self.flow.read_paused:
-            self.since = self.loop.time()  # what the client could not send meanwhile is not late
-            self.flow.resume_reading()
+        self.since = self.loop.time()  # what the client could not send meanwhile is not late
+        self.flow.resume_reading()
 
     def _rest(self) -> None:
         if self.state == BUSY and self.active is None and not self.pipeline:
@@ -242,11 +240,13 @@ class Lane(HttpToolsProtocol):
         self.url = url
         self.headers.extend(headers)
         self.expect_100_continue = expects
+        self.asgi_bytes = 0
         super().on_headers_complete()
         self.reading = self.cycle
 
     def _asgi_body(self, body: bytes) -> None:
-        if len(self.cycle.body) + len(body) > self.desk.limits.max_body:
+        self.asgi_bytes += len(body)  # not what waits to be read: the application reads while more comes
+        if self.asgi_bytes > self.desk.limits.max_body:
             self.refuse(Refusal(413, f"The body is larger than {self.desk.limits.max_body} bytes."))
         else:
             super().on_body(body)

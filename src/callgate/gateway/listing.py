@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from callgate.errors import ProtocolError
+from callgate.gateway.caching import of_list
 from callgate.gateway.wire import INVALID_PARAMS
 from callgate.types import Front, Principal, Tool
 
@@ -131,12 +132,14 @@ def _encode(house: House, asked: Listed, after: str) -> bytes:
     start = _position(view, visible, after)
     size = house.settings.list_page_size
     shown = visible[start : start + size]
-    body = b",".join([view.definition(tool) for tool in shown])
+    body = b",".join([view.definition(method, tool, front.era) for tool in shown])
     tail = b""
     if start + size < len(visible):
         tail = b',"nextCursor":' + msgspec.json.encode(house.cursors.seal(shown[-1].native, asked))
     if front.era == "modern":
-        tail += b',"resultType":"complete","ttlMs":0,"cacheScope":"private"'
+        lasting = house.policy.list_key(who, front) is not None
+        ttl, public = of_list(house, view, method, lasting=lasting)
+        tail += b',"resultType":"complete","ttlMs":%d,"cacheScope":"%b"' % (ttl, b"public" if public else b"private")
     return b'{"%b":[%b]%b}' % (MEMBERS[method], body, tail)
 
 

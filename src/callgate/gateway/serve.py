@@ -80,7 +80,9 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.house.lines.close()
         self.house.sessions.close_streams()
+        self.house.streams.end()
         await asyncio.gather(self._front.aclose(), self._admin.aclose())
         await self.house.aclose()
 

@@ -13,26 +13,18 @@ import queue
 import threading
 import time
 from collections.abc import Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from callgate.errors import CallgateError, ProtocolError, Unauthenticated
 from callgate.gateway import wire
 from callgate.gateway.batch import answer_batch, part
-from callgate.gateway.dispatch import (
-    Inbound,
-    Reply,
-    check_shape,
-    failure,
-    id_of,
-    in_session,
-    is_response,
-    modern,
-    now,
-    start_session,
-)
+from callgate.gateway.dispatch import in_session, modern, notified, start_session
+from callgate.gateway.inbound import Inbound, Reply, check_shape, id_of, is_response, now
 from callgate.gateway.ladder import is_modern
-from callgate.gateway.session import STREAM_BUFFER, Session, Stream
-from callgate.types import Principal
+from callgate.gateway.replies import failure
+from callgate.gateway.session import Session
+from callgate.types import Conduct, Principal
 
 if TYPE_CHECKING:
     from callgate.gateway.house import House
@@ -56,8 +48,10 @@ class StdioFront:
         self._stdin, self._stdout = pipes
         self._running: dict[bytes, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._conduct = self._in_session = Conduct(self._emit)
         self._changes: asyncio.Task[None] | None = None
         self._warm: asyncio.Task[None] | None = None
+        self._closed = False
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue(256)
         self._out: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
 
@@ -74,8 +68,13 @@ class StdioFront:
                 self._take(line)
                 while self._out.qsize() > BEHIND:
                     await asyncio.sleep(0.02)  # who does not read answers is not read either
+            self._closed = True
+            if self.session is not None:
+                self.session.questions.fail("The client closed its end.")
+            self.house.streams.end()
             await self._settle()
         finally:
+            await self._end_streams()
             self._warm.cancel()
             for task in self._tasks:
                 task.cancel()
@@ -84,6 +83,14 @@ class StdioFront:
                 self.house.sessions.end(self.session)
             self._out.put(None)
             await asyncio.to_thread(writer.join, DRAIN)
+
+    async def _end_streams(self) -> None:
+        """Open ``subscriptions/listen`` end with their results, which takes no time."""
+        self.house.streams.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                while len(self.house.streams):
+                    await asyncio.sleep(0.005)
 
     async def _settle(self) -> None:
         """Let what runs come to its end, for at most ``DRAIN`` seconds."""
@@ -112,10 +119,17 @@ class StdioFront:
         if message:
             self._out.put(message.replace(b"\n", b" ") if b"\n" in message else message)
 
-    def _emit(self, message: bytes) -> None:
-        """A notification: one that the client is too slow for is lost, the answer never is."""
-        if self._out.qsize() <= BEHIND:
-            self._send(message)
+    def _emit(self, message: bytes) -> bool:
+        """A notification: one that the client is too slow for is not sent (false), the answer always is."""
+        if self._out.qsize() > BEHIND:
+            return False
+        self._send(message)
+        return True
+
+    def _say(self, message: bytes) -> bool:
+        """A question: it is never lost while there is a client."""
+        self._send(message)
+        return not self._closed
 
     def _take(self, line: bytes) -> None:
         if not line.strip():
@@ -124,7 +138,9 @@ class StdioFront:
         try:
             message = wire.read(line.strip(), self.house.settings.limits.max_depth)
             if is_response(message):
-                return  # an answer to a request of ours; there are none yet
+                if self.session is not None:
+                    self.session.questions.answered(message)
+                return
             if not isinstance(message, list):
                 check_shape(message)
         except CallgateError as error:
@@ -159,8 +175,8 @@ class StdioFront:
             task = self._running.get(key) or (self.session.running.get(key) if self.session is not None else None)
             if task is not None:
                 task.cancel()
-        elif message["method"] == "notifications/initialized" and self.session is not None:
-            self.session.initialized = True
+        elif self.session is not None:
+            notified(message, self.session, self.house)
 
     async def _answer(self, message: Any, size: int) -> None:
         try:
@@ -170,7 +186,7 @@ class StdioFront:
                 expired = Unauthenticated("The token has expired.", hint="Start again with a new one.")
                 self.house.note_stranger(expired, self.door)
                 raise expired
-            inbound = Inbound(message, self.who, self.door, size, now(), None, self.session, self._emit)
+            inbound = Inbound(message, self.who, self.door, size, now(), None, self.session, self._conduct)
             reply = await self._reply(inbound)
             self._send(reply.body)
         except CallgateError as error:
@@ -185,6 +201,7 @@ class StdioFront:
         if isinstance(message, list):
             if self.session is None:
                 raise ProtocolError("Batches belong to a session; send `initialize` first.")
+            inbound.conduct = self._in_session
             return await answer_batch(message, self.session, lambda each: part(inbound, each), self.house)
         if is_modern(message, None) or message["method"] == "server/discover":
             return await modern(inbound, self.house)
@@ -192,19 +209,22 @@ class StdioFront:
             return self._open(inbound)
         if self.session is None:
             raise ProtocolError("Send `initialize` first, or speak 2026-07-28.")
+        inbound.conduct = self._in_session
         return await in_session(inbound, self.house)
 
     def _open(self, inbound: Inbound) -> Reply:
         if self.session is not None:
             raise ProtocolError("The session is already open.")
         self.session, reply = start_session(inbound, self.house, transport="stdio")
+        if self.session.askable:
+            ask = partial(self.session.questions.ask, self.session.front.capabilities, self._say)
+            self._in_session = Conduct(self._emit, ask)
         self._changes = self._begin(self._forward_changes(self.session))
         return reply
 
     async def _forward_changes(self, session: Session) -> None:
         """Notifications for the legacy session (``list_changed``)."""
-        changes: Stream = asyncio.Queue(STREAM_BUFFER)
-        session.streams.append(changes)
+        changes = session.listen()
         # No deadline: nothing may ever change.
-        while (message := await changes.get()) is not None:
-            self._emit(message)
+        while (event := await changes.get()) is not None:
+            self._emit(event[1])

@@ -94,14 +94,6 @@ def notification(method: str, params: dict[str, Any] | None = None) -> bytes:
     return encode(message)
 
 
-def private(result: bytes) -> bytes:
-    """A read result with caching hints that hold behind a policy: only its reader may keep it (rule CACHE-10)."""
-    members = decode(result)
-    hint = members.get("ttlMs")
-    ttl = max(hint, 0) if isinstance(hint, int) and not isinstance(hint, bool) else 0
-    return encode({**members, "ttlMs": ttl, "cacheScope": "private"})
-
-
 def with_member(object_: bytes, key: bytes, value: bytes) -> bytes:
     """The JSON object with one member put in front. The object must not have that member yet.
 

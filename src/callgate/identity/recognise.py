@@ -48,6 +48,7 @@ class Recogniser:
         self.anonymous: Principal | None = anonymous() if _admits_anonymous(identity, loopback) else None
         self._clock = clock
         self._holders = holders(identity.keys)
+        self._issuers = frozenset(each.issuer for each in identity.jwt)
         self._accepted = Accepted()
         self._refusals = Refusals()
         self._tokens: Tokens | None = None
@@ -100,6 +101,14 @@ class Recogniser:
             self._refusals.put(digest, refused, self._clock())
             raise
         return verified.principal
+
+    def holds(self, who: Principal) -> bool:
+        """Whether somebody who was recognised before would still be the same: what runs for long asks again."""
+        if who.via == "key":
+            return who in self._holders.values()
+        if who.via == "jwt":
+            return who.expires > self._clock() and who.issuer in self._issuers
+        return who.via == "operator" or self.anonymous is not None
 
     def start(self) -> None:
         """Begin to fetch the keys of all issuers, so that the first token does not wait. Needs a running loop."""

@@ -42,8 +42,10 @@ class Bulkhead:
             raise
 
     def leave(self) -> None:
-        """Give the place to the first one who still waits, or free it."""
-        while self._waiting:
+        """Give the place to the first one who still waits, or free it. Calls whose clients were asked take theirs back
+        without waiting, so there may be more runners than places: then nobody is let in.
+        """
+        while self._waiting and self.running <= self._places:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)

@@ -9,18 +9,12 @@ from typing import Any, Protocol
 import msgspec
 
 from callgate.errors import UpstreamError
-from callgate.types import Answer, Call, Era
+from callgate.types import Answer, Call, Conduct, Era
 
 from .eras import Eras
+from .purpose import Purpose
 from .references import Resolve
-from .relay import Emit
 from .wire import HOP, LEGACY, MODERN
-
-Notice = Callable[[], None]
-
-
-def nobody() -> None:
-    """The notice of a link whose news interest nobody: it need not listen for any."""
 
 
 class Hello(msgspec.Struct, frozen=True):
@@ -35,6 +29,14 @@ class Hello(msgspec.Struct, frozen=True):
 
 class NotModern(UpstreamError):
     """The server's answer shows that it speaks the legacy era."""
+
+
+class NotLegacy(UpstreamError):
+    """The server's answer shows that it keeps no legacy sessions."""
+
+
+class NotPosted(NotLegacy):
+    """The server takes no ``initialize`` at this URL, as servers of HTTP+SSE do."""
 
 
 class Circumstances(msgspec.Struct, frozen=True):
@@ -52,21 +54,29 @@ class Link(Protocol):
     """One session with a server: a process, an HTTP session, or plain requests to a modern HTTP server.
 
     ``lost`` says why the link has ended (``""`` while it lives), ``stale`` that the server announced another
-    list of tools. Whoever owns the link is told through the notice given when it was made.
+    list of tools. Whoever owns the link is told through its purpose. ``stateful``: the server may keep something
+    for this link that others must not meet. ``correlates``: what it says about a call comes on the call's own stream.
     """
 
     hello: Hello
     lost: str
     stale: bool
+    correlates: bool
+
+    @property
+    def stateful(self) -> bool: ...
 
     @property
     def pids(self) -> tuple[int, ...]: ...
 
-    async def call(self, call: Call, emit: Emit | None, deadline: float) -> Answer:
-        """Exactly one ``tools/call``. The deadline is on the loop's clock; giving up tells the server."""
+    async def call(self, call: Call, conduct: Conduct, deadline: float) -> Answer:
+        """Exactly one request of a client. The deadline is on the loop's clock; giving up tells the server."""
 
     async def request(self, method: str, params: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         """One of callgate's own requests."""
+
+    def say(self, method: str, params: Mapping[str, Any]) -> None:
+        """Send a notification that may as well get lost."""
 
     async def aclose(self) -> None: ...
 
@@ -74,7 +84,7 @@ class Link(Protocol):
 class Connector(Protocol):
     """Makes links to one configured server; remembers its era."""
 
-    async def connect(self, notice: Notice) -> Link: ...
+    async def connect(self, purpose: Purpose) -> Link: ...
 
     async def aclose(self) -> None: ...
 

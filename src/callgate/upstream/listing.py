@@ -45,9 +45,10 @@ async def read_listing(server: str, link: Link, deadline: float) -> Listing:
     """
     hello = link.hello
     tools = await read_pages(link, TOOLS, deadline)
-    prompts, resources, templates = [
+    prompts, resources, templates = others = [
         await _or_nothing(server, link, offer, deadline) for offer in (PROMPTS, RESOURCES, TEMPLATES)
     ]
+    lists = zip((TOOLS, PROMPTS, RESOURCES, TEMPLATES), (tools, *others), strict=True)
     return Listing(
         server=server,
         tools=tools.entries,
@@ -56,11 +57,12 @@ async def read_listing(server: str, link: Link, deadline: float) -> Listing:
         capabilities=hello.capabilities,
         server_info=hello.server_info,
         instructions=hello.instructions,
-        prompts=prompts,
-        resources=resources,
-        templates=templates,
+        prompts=prompts.entries,
+        resources=resources.entries,
+        templates=templates.entries,
         ttl_ms=tools.ttl_ms,
         scope=tools.scope,
+        hints={offer.method: (pages.ttl_ms, pages.scope) for offer, pages in lists},
     )
 
 
@@ -88,15 +90,15 @@ async def read_pages(link: Link, offer: Offer, deadline: float) -> Pages:
     raise UpstreamError(f"lists its {offer.member} on more than {MAX_PAGES} pages")
 
 
-async def _or_nothing(server: str, link: Link, offer: Offer, deadline: float) -> tuple[JSON, ...]:
+async def _or_nothing(server: str, link: Link, offer: Offer, deadline: float) -> Pages:
     try:
-        return (await read_pages(link, offer, deadline)).entries
+        return await read_pages(link, offer, deadline)
     except UpstreamError as error:
         if link.lost:
             raise
         # Some servers declare resources and do not list templates: that takes nothing else away.
         log.info("server %s: %s cannot be listed: it %s", server, offer.member, error.message)
-        return ()
+        return Pages()
 
 
 def _entries(page: JSON, offer: Offer) -> list[JSON]:

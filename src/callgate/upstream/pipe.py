@@ -1,18 +1,22 @@
-"""JSON-RPC over the pipes of a child process: many calls at once, told apart by id."""
+"""JSON-RPC line by line, to a child process or over HTTP+SSE: many calls at once, told apart by id."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from typing import Any
+import contextlib
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
 
 from callgate.egress import Deadlines
-from callgate.errors import UpstreamError, UpstreamTimeout
-from callgate.types import Answer, Call, Era
+from callgate.errors import CallgateError, UpstreamError, UpstreamTimeout
+from callgate.types import Answer, Call, Conduct, Era
 
-from .child import Child, Program
-from .link import Hello, Notice
-from .relay import Emit, Loudness, Relay
+from .link import Circumstances, Hello, NotLegacy, legacy_hello
+from .listening import subscription_of
+from .purpose import Purpose
+from .questions import Questions, whom
+from .relay import Loudness, Relay, number, wants_progress
 from .serverlog import ServerLog
 from .wire import (
     LEGACY,
@@ -25,10 +29,34 @@ from .wire import (
     notification,
     params_of,
     read,
-    reply_to,
+    read_all,
     request,
     result_object,
 )
+
+GRACE = 5.0  # seconds in which a server should read the answers that it asked for
+MAX_LATE = 64
+
+
+class Channel(Protocol):
+    """What carries lines to a server and back: a child process, or an event stream with an address for messages.
+
+    While it is ``congested`` only ``drained`` may write more.
+    """
+
+    pid: int
+
+    @property
+    def open(self) -> bool: ...
+
+    @property
+    def congested(self) -> bool: ...
+
+    def write(self, line: bytes) -> None: ...
+
+    async def drained(self, deadline: float) -> None: ...
+
+    async def stop(self) -> None: ...
 
 
 class _Wait:
@@ -47,28 +75,46 @@ class _Wait:
 
 
 class Pipe:
-    """A link over stdio, of either era."""
+    """A link whose server says everything on one stream: over stdio of either era, over HTTP+SSE of the legacy era."""
 
-    def __init__(
-        self, era: Era, client_info: Mapping[str, Any], next_id: Callable[[], int], log: ServerLog, notice: Notice
-    ) -> None:
+    stateful = True
+    correlates = False
+
+    def __init__(self, era: Era, around: Circumstances, log: ServerLog, purpose: Purpose) -> None:
         self._era = era
-        self._stamp = Stamp(era, client_info)
-        self._next_id = next_id
+        self._client_info = around.client_info
+        self._stamp = Stamp(era, around.client_info)
+        self._next_id = around.next_id
         self._log = log
-        self._notice = notice
+        self._purpose = purpose
+        self._questions = Questions(purpose, self._respond)
+        self._late: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines()
         self._waits: dict[int, _Wait] = {}
-        self._calls = 0
-        self._child: Child | None = None
+        self._listens: dict[int, Callable[[str, Mapping[str, Any]], None]] = {}
+        self._channel: Channel | None = None
         self._loudness = Loudness(False)
         self.hello = Hello(era, MODERN if era == "modern" else LEGACY[0])
         self.lost = ""
         self.stale = False
 
-    async def start(self, program: Program) -> None:
-        self._child = await Child.start(program, self._log, self._line, self._exited)
+    async def start(self, opened: Callable[[Pipe], Awaitable[Channel]]) -> None:
+        """Get the channel, which calls ``line``, ``exited`` and ``refused``."""
+        self._channel = await opened(self)
+
+    async def initialize(self, deadline: float) -> None:
+        """The handshake of the legacy era."""
+        params = {
+            "protocolVersion": LEGACY[0],
+            "capabilities": self._purpose.capabilities,
+            "clientInfo": self._client_info,
+        }
+        said = await self.ask("initialize", params, deadline)
+        if said.error is not None:
+            raise NotLegacy(f"answered `initialize` with error {said.error.code}: {said.error.message[:300]}")
+        self.greeted(legacy_hello(result_object(said, "initialize")))
+        await self.tell("notifications/initialized", deadline)
 
     def greeted(self, hello: Hello) -> None:
         """The handshake is done."""
@@ -77,24 +123,26 @@ class Pipe:
 
     @property
     def pids(self) -> tuple[int, ...]:
-        return (self._child.pid,) if self._child is not None and not self.lost else ()
+        channel = self._channel
+        return (channel.pid,) if channel is not None and channel.pid and not self.lost else ()
 
-    async def call(self, call: Call, emit: Emit | None, deadline: float) -> Answer:
+    async def call(self, call: Call, conduct: Conduct, deadline: float) -> Answer:
         if (level := self._loudness.raise_for(call)) is not None:
             # Lines keep their order, so the call need not wait for the answer, which nobody awaits.
             await self._write(request(self._next_id(), "logging/setLevel", {"level": level}), deadline)
         ident = self._next_id()
-        relay = Relay(call, ident, emit)
-        line = self._stamp.call(call, ident, relay.wants_progress)
-        self._calls += 1
+        relay = Relay(call, ident, conduct)
+        line = self._stamp.call(call, ident, wants_progress(call, conduct))
         try:
+            if conduct.ask is not None and (talk := self._questions.talk(conduct.ask, deadline)) is not None:
+                relay.talk = talk
+                async with talk:
+                    return answer(await self._ask(ident, line, math.inf, relay), self._era)
             return answer(await self._ask(ident, line, deadline, relay), self._era)
         except (asyncio.CancelledError, UpstreamTimeout) as error:
             why = "timeout" if isinstance(error, UpstreamTimeout) else "cancelled by the client"
             self._tell(notification("notifications/cancelled", {"requestId": ident, "reason": why}))
             raise
-        finally:
-            self._calls -= 1
 
     async def request(self, method: str, params: Mapping[str, Any], deadline: float) -> dict[str, Any]:
         return result_object(await self.ask(method, params, deadline), method)
@@ -107,13 +155,31 @@ class Pipe:
             body = body[:-1] + (b"," if params else b"") + b'"_meta":' + self._stamp.own() + b"}"
         return answer(await self._ask(ident, request(ident, method, body), deadline, None), self._era)
 
+    async def listen(self, wanted: Mapping[str, Any], hear: Callable[[str, Mapping[str, Any]], None]) -> Answer:
+        """One ``subscriptions/listen``, as long as it lasts."""
+        ident, method = self._next_id(), "subscriptions/listen"
+        body = encode({"notifications": wanted})[:-1] + b',"_meta":' + self._stamp.own() + b"}"
+        self._listens[ident] = hear
+        try:
+            return answer(await self._ask(ident, request(ident, method, body), math.inf, None), self._era)
+        except asyncio.CancelledError:
+            self._tell(notification("notifications/cancelled", {"requestId": ident, "reason": "no longer needed"}))
+            raise
+        finally:
+            del self._listens[ident]
+
     async def tell(self, method: str, deadline: float) -> None:
         await self._write(notification(method), deadline)
 
+    def say(self, method: str, params: Mapping[str, Any]) -> None:
+        self._tell(notification(method, params))
+
     async def aclose(self) -> None:
-        child = self._child
-        if child is not None:
-            await child.stop()
+        self._questions.close()
+        for task in self._late:
+            task.cancel()
+        if self._channel is not None:
+            await self._channel.stop()
         self._deadlines.close()
 
     # Writing.
@@ -130,36 +196,57 @@ class Pipe:
             self._deadlines.discard(wait)
 
     async def _write(self, line: bytes, deadline: float) -> None:
-        child = self._child
-        if child is None or not child.open:
+        channel = self._channel
+        if channel is None or not channel.open:
             raise UpstreamError(await self._ending())
-        if child.congested:
-            await child.drained(deadline)
-        child.write(line + b"\n")
+        if channel.congested:
+            await channel.drained(deadline)
+        channel.write(line + b"\n")
 
     async def _ending(self) -> str:
         """How the process ended; that is known a moment after its pipes are closed (half a second is waited)."""
         for _ in range(50):
-            if self.lost or self._child is None:
+            if self.lost or self._channel is None:
                 break
             await asyncio.sleep(0.01)
         return self.lost or "has ended"
 
     def _tell(self, line: bytes) -> None:
         """Write something that may as well get lost."""
-        if self._child is not None and not self._child.congested:
-            self._child.write(line + b"\n")
+        if self._channel is not None and not self._channel.congested:
+            self._channel.write(line + b"\n")
+
+    def _respond(self, line: bytes) -> None:
+        """Answer the server; one that does not read gets its answers as long as few wait."""
+        channel = self._channel
+        if channel is None or not channel.open:
+            return
+        if not channel.congested:
+            channel.write(line + b"\n")
+        elif len(self._late) < MAX_LATE:
+            task = asyncio.create_task(self._respond_late(line))
+            self._late.add(task)
+            task.add_done_callback(self._late.discard)
+
+    async def _respond_late(self, line: bytes) -> None:
+        with contextlib.suppress(UpstreamError):
+            await self._write(line, self._loop.time() + GRACE)
 
     # Reading.
 
-    def _line(self, line: bytes) -> None:
+    def line(self, line: bytes) -> None:
+        """The server has said something."""
         if not line or line.isspace():
             return
         try:
-            message = read(line)
+            messages = read_all(line) if self._era == "legacy" else (read(line),)
         except UpstreamError:
-            self._log.note(b"[callgate: not JSON-RPC on stdout] " + line[:500])
+            self._log.note(b"[callgate: not JSON-RPC] " + line[:500])
             return
+        for message in messages:
+            self._take(message)
+
+    def _take(self, message: Envelope) -> None:
         if message.method is not None:
             self._heard(message, message.method)
             return
@@ -172,36 +259,57 @@ class Pipe:
     def _heard(self, message: Envelope, method: str) -> None:
         if message.id is not None:
             if self._era == "legacy":  # modern servers write no requests and get no responses (STDIO-1)
-                self._tell(reply_to(message.id, method))
+                running = self._running()
+                self._questions.asked(message, whom(running, message), not running)
         elif method == "notifications/progress":
             params = params_of(message)
-            wait = self._waits.get(_number(params.get("progressToken")))
+            wait = self._waits.get(number(params.get("progressToken")))
             if wait is not None and wait.relay is not None:
                 wait.relay.progress(params)
         elif method == "notifications/message":
             self._log_message(message)
-        elif method in LIST_CHANGED:
-            self.stale = True
-            self._notice()
+        elif method == "notifications/cancelled":
+            self._questions.withdraw(message)
+            self._ended(params_of(message).get("requestId"))
+        elif self._listens and (hear := self._listens.get(subscription_of(message))) is not None:
+            hear(method, params_of(message))
+        else:
+            if method in LIST_CHANGED:
+                self.stale = True
+                self._purpose.notice()
+            self._purpose.news(method, params_of(message))
+
+    def _ended(self, ident: object) -> None:
+        """The server ends a subscription; its result may follow, or not (rule SUB-5)."""
+        wait = self._waits.get(ident) if isinstance(ident, int) and ident in self._listens else None
+        if wait is not None and not wait.answered.done():
+            wait.answered.set_exception(UpstreamError("ended the subscription"))
 
     def _log_message(self, message: Envelope) -> None:
-        """A log message names no call, so it goes on only when there can be no doubt."""
-        if self._calls != 1:
-            return
-        for wait in self._waits.values():
-            if wait.relay is not None:
-                wait.relay.log(params_of(message))
+        """A log message names no call, so it goes to one only when there can be no doubt."""
+        running = self._running()
+        if len(running) == 1:
+            running[0].log(params_of(message))
+        else:
+            self._purpose.news("notifications/message", params_of(message))
 
-    def _exited(self, reason: str) -> None:
+    def _running(self) -> list[Relay]:
+        """The calls that the server has and has not answered, oldest first."""
+        waits = self._waits.values()
+        return [wait.relay for wait in waits if wait.relay is not None and not wait.answered.done()]
+
+    def refused(self, line: bytes, error: CallgateError) -> None:
+        """A line of ours did not get through; a request in it will have no answer."""
+        message = read(line)
+        wait = self._waits.get(message.id) if isinstance(message.id, int) and message.method is not None else None
+        if wait is not None and not wait.answered.done():
+            wait.answered.set_exception(error)
+
+    def exited(self, reason: str) -> None:
+        """There is no channel any more."""
         self.lost = reason
         for wait in tuple(self._waits.values()):
             if not wait.answered.done():
                 wait.answered.set_exception(UpstreamError(reason))
-        self._notice()
-
-
-def _number(token: object) -> int:
-    """A progress token of ours, also when the server turned the number into a string; -1 for anything else."""
-    if isinstance(token, int):
-        return token
-    return int(token) if isinstance(token, str) and token.isascii() and token.isdigit() and len(token) < 19 else -1
+        self._questions.close()
+        self._purpose.notice()

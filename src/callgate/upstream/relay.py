@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from callgate.types import Call
+from callgate.types import Call, Conduct
 
 from .wire import LEVELS, Envelope, notification, params_of
 
-Emit = Callable[[bytes], None]
+if TYPE_CHECKING:
+    from .questions import Talk
 
 
 class Relay:
-    """The client's end of one call: progress with the client's own token, log messages it asked for."""
+    """The client's end of one call: progress with the client's own token, log messages it asked for.
 
-    __slots__ = ("_call", "_emit", "_ident", "_token")
+    ``talk`` is there when the client can be asked.
+    """
 
-    def __init__(self, call: Call, ident: int, emit: Emit | None) -> None:
-        self._call = call
-        self._emit = emit
+    __slots__ = ("_emit", "_ident", "_token", "call", "talk")
+
+    def __init__(self, call: Call, ident: int, conduct: Conduct) -> None:
+        self.call = call
+        self.talk: Talk | None = None
+        self._emit = conduct.emit
         self._ident = ident
         self._token = call.meta.get("progressToken")
-
-    @property
-    def wants_progress(self) -> bool:
-        return self._emit is not None and self._token is not None
 
     def heard(self, message: Envelope) -> None:
         """A notification that belongs to this call."""
@@ -44,16 +45,28 @@ class Relay:
 
     def log(self, params: dict[str, object]) -> None:
         """A modern client gets log messages only if it asked; a legacy one that set no level gets all of them."""
-        asked = self._call.front.log_level
-        if self._emit is None or (asked is None and self._call.front.era == "modern"):
+        asked = self.call.front.log_level
+        if self._emit is None or (asked is None and self.call.front.era == "modern"):
             return
         if asked is None or rank(params.get("level")) >= rank(asked):
             self._emit(notification("notifications/message", params))
 
 
+def wants_progress(call: Call, conduct: Conduct) -> bool:
+    """Whether the client asked for progress of its call, and reads it."""
+    return conduct.emit is not None and call.meta.get("progressToken") is not None
+
+
 def rank(level: object) -> int:
     """Severity of a level of RFC 5424; an unknown one counts as ``info``."""
     return LEVELS.index(level) if isinstance(level, str) and level in LEVELS else 1
+
+
+def number(token: object) -> int:
+    """A progress token of ours, also when the server turned the number into a string; -1 for anything else."""
+    if isinstance(token, int):
+        return token
+    return int(token) if isinstance(token, str) and token.isascii() and token.isdigit() and len(token) < 19 else -1
 
 
 class Loudness:

@@ -14,17 +14,19 @@ import msgspec
 
 from callgate.config.model import Server as Config
 from callgate.errors import CallgateError, UpstreamTimeout, UpstreamUnavailable
-from callgate.types import Answer, Call, Era, Listing, ServerStatus
+from callgate.types import Answer, Call, Conduct, Era, Listing, ServerStatus
 
 from .bulkhead import Bulkhead
-from .isolation import Isolation
 from .link import Connector, Link
 from .listing import read_listing
-from .relay import Emit
+from .purpose import Ears, Purpose
+from .watching import Watching
+from .ways import Ways
 
 BACKOFF = (0.5, 60.0)
 POLL = 300.0
 TTL = (30.0, 3600.0)
+CALM = 0.1  # seconds between two lists of a server that announces changes all the time
 KNOCK = 1.0  # a call to a failed server starts an attempt at most this often, in seconds
 log = logging.getLogger("callgate.upstream")
 
@@ -45,17 +47,18 @@ class Supervisor:
         name: str,
         config: Config,
         connector: Connector,
-        on_listing: Callable[[Listing], None],
-        on_status: Callable[[ServerStatus], None],
+        ears: Ears,
     ) -> None:
         self.name = name
         self.config = config
         self._connector = connector
-        self._on_listing = on_listing
-        self._on_status = on_status
+        self._on_listing = ears.listing
+        self._on_status = ears.status
         self._loop = asyncio.get_running_loop()
         self._bulkhead = Bulkhead(config.max_concurrency, config.max_queue)
-        self._isolation = Isolation(config, connector) if config.isolation == "principal" else None
+        self.ways = Ways(name, config, connector, self._bulkhead, ears)
+        self.ways.stale = self._list_is_stale
+        self.watching = Watching(self.ways, self.send, self._reachable)
         self._link: Link | None = None
         self._news = asyncio.Event()
         self._tried = asyncio.Event()
@@ -72,7 +75,7 @@ class Supervisor:
 
     # Calls.
 
-    async def send(self, call: Call, emit: Emit | None) -> Answer:
+    async def send(self, call: Call, conduct: Conduct) -> Answer:
         """Exactly one request to the server, under the bulkhead and the call's deadline."""
         bulkhead = self._bulkhead
         deadline = self._loop.time() + self.config.call_timeout
@@ -82,27 +85,39 @@ class Supervisor:
             else:
                 bulkhead.running += 1
             try:
-                link = self._link
-                if link is None or self._isolation is not None:
-                    return await self._send_slowly(call, emit, deadline)
-                return await link.call(call, emit, deadline)
+                link, front = self._link, call.front
+                if link is None or not self.ways.common or (front.capabilities and front.era == "legacy"):
+                    return await self._send_slowly(call, conduct, deadline)
+                return await link.call(call, conduct, deadline)
             finally:
                 bulkhead.leave()
         except CallgateError as error:
             raise self._named(error) from None
 
-    async def _send_slowly(self, call: Call, emit: Emit | None, deadline: float) -> Answer:
+    async def _send_slowly(self, call: Call, conduct: Conduct, deadline: float) -> Answer:
         if self._link is None:
-            await self._reachable(deadline)
-        if self._isolation is not None:
-            own = await self._isolation.enter(call.principal.key, deadline)
-            try:
-                return await own.making.result().call(call, emit, deadline)
-            finally:
-                self._isolation.leave(own)
+            owner = self.ways.owner(call)
+            if owner is None or not self.ways.isolation.alive(owner):
+                await self._reachable(deadline)
+        for mirrors in (True, False):
+            if (owner := self.ways.owner(call, mirrors)) is None:
+                break
+            answer = await self.ways.send(owner, call, conduct, deadline)
+            if answer is not None:
+                return answer
         if self._link is None:
             raise UpstreamUnavailable(self._why())
-        return await self._link.call(call, emit, deadline)
+        return await self._link.call(call, conduct, deadline)
+
+    async def settle_era(self, call: Call) -> Era | None:
+        """The era of the link that the call takes, for certain."""
+        deadline = self._loop.time() + self.config.call_timeout
+        try:
+            if self.ways.era is None:
+                await self._reachable(deadline)
+            return await self.ways.settle(call, deadline)
+        except CallgateError as error:
+            raise self._named(error) from None
 
     async def _reachable(self, deadline: float) -> None:
         """Wait for the first attempt, or start one if the last one failed more than a second ago."""
@@ -127,12 +142,18 @@ class Supervisor:
     def _named(self, error: CallgateError) -> CallgateError:
         return type(error)(f"Server `{self.name}` {error.message.rstrip('.')}.", hint=error.hint, data=error.data)
 
+    async def watch(self, call: Call, conduct: Conduct) -> Answer:
+        """``resources/subscribe``, in the way of the server's era."""
+        try:
+            return await self.watching.begin(call, conduct, self._loop.time() + self.config.call_timeout)
+        except CallgateError as error:
+            raise error if error.message.startswith("Server `") else self._named(error) from None
+
     # Status.
 
     def status(self) -> ServerStatus:
         """How the server is doing at this moment."""
         link = self._link
-        own = self._isolation.pids if self._isolation is not None else ()
         era: Era | None = link.hello.era if link else self._status.era
         return ServerStatus(
             name=self.name,
@@ -141,7 +162,7 @@ class Supervisor:
             reason=self._reason,
             era=era,
             version=link.hello.version if link else self._status.version,
-            pids=(link.pids if link else ()) + own,
+            pids=(link.pids if link else ()) + self.ways.isolation.pids,
             in_flight=self._bulkhead.running,
             restarts=self._restarts,
             tools=self._tools,
@@ -180,9 +201,18 @@ class Supervisor:
         link: Link | None = None
         try:
             async with asyncio.timeout(self.config.connect_timeout * 2):
-                link = await self._connector.connect(self._news.set)
+                link = await self._connector.connect(
+                    Purpose(
+                        self._bulkhead,
+                        notice=self._news.set,
+                        news=self.ways.common_news,
+                        renewed=lambda: self.ways.renewed(None),
+                    )
+                )
+                await self.watching.linked(link, self._staling(link))
                 await self._list(link)
             self._link = link
+            self.ways.learn(link)
             self._turn("ready")
             self._tried.set()
             await self._keep_fresh(link)
@@ -198,8 +228,22 @@ class Supervisor:
             return "failed for a reason that is in the log of callgate"
         finally:
             self._link = None
+            self.watching.unlinked()
             if link is not None:
                 await link.aclose()
+
+    def _staling(self, link: Link) -> Callable[[], None]:
+        def stale() -> None:
+            link.stale = True
+            self._news.set()
+
+        return stale
+
+    def _list_is_stale(self) -> None:
+        """An own link announced another list; the link that lists reads it."""
+        if self._link is not None:
+            self._link.stale = True
+            self._news.set()
 
     async def _list(self, link: Link) -> Listing:
         link.stale = False
@@ -212,10 +256,13 @@ class Supervisor:
         return listing
 
     async def _keep_fresh(self, link: Link) -> None:
+        calm = 0.0
         while True:
             if link.lost:
                 return
             if link.stale or self._loop.time() >= self._fresh_until:
+                await asyncio.sleep(calm - self._loop.time())
+                calm = self._loop.time() + CALM
                 await self._list_again(link)
                 continue
             with contextlib.suppress(TimeoutError):
@@ -246,8 +293,8 @@ class Supervisor:
             await asyncio.sleep(0.02)
         self._task.cancel()
         await asyncio.wait({self._task})
-        if self._isolation is not None:
-            await self._isolation.aclose()
+        await self.watching.aclose()
+        await self.ways.isolation.aclose()
         await self._connector.aclose()
 
 

@@ -10,10 +10,11 @@ from callgate.config.model import Server
 from callgate.errors import CallgateError
 from callgate.types import Era
 
-from .child import Program
+from .child import Child, Program
 from .eras import MODERN_ERRORS, fingerprint
-from .link import Circumstances, Link, Notice, NotModern, legacy_hello, modern_hello
+from .link import Circumstances, Link, NotModern, modern_hello
 from .pipe import Pipe
+from .purpose import Purpose
 from .references import resolve_all
 from .serverlog import ServerLog
 from .wire import LEGACY, result_object
@@ -37,27 +38,27 @@ class StdioConnector:
         self._log = ServerLog(around.logs, name)
         self._leaving: set[asyncio.Task[None]] = set()
 
-    async def connect(self, notice: Notice) -> Link:
+    async def connect(self, purpose: Purpose) -> Link:
         deadline = asyncio.get_running_loop().time() + self._config.connect_timeout
         env = await asyncio.to_thread(resolve_all, self._config.env, self._around.resolve)
         config = self._config
         program = Program(config.command or "", config.args, env, config.cwd, self._around.base, config.max_message)
-        wanted, key = config.protocol, fingerprint(config)
+        wanted, key = purpose.era or config.protocol, fingerprint(config)
         era = await self._around.eras.recall(key) if wanted == "auto" else wanted
         if era == "modern":
             try:
-                return await self._modern(program, notice, deadline)
+                return await self._modern(program, purpose, deadline)
             except NotModern:
                 if wanted == "modern":
                     raise
                 era = None
         if era == "legacy":
-            return await self._legacy(program, notice, deadline)
-        link, found = await self._detect(program, notice, deadline)
+            return await self._legacy(program, purpose, deadline)
+        link, found = await self._detect(program, purpose, deadline)
         await self._around.eras.remember(key, found)
         return link
 
-    async def _modern(self, program: Program, notice: Notice, deadline: float) -> Pipe:
+    async def _modern(self, program: Program, purpose: Purpose, deadline: float) -> Pipe:
         async def greet(link: Pipe) -> None:
             said = await link.ask("server/discover", {}, deadline)
             if said.error is not None and said.error.code not in MODERN_ERRORS:
@@ -68,21 +69,16 @@ class StdioConnector:
                 raise NotModern(f"supports only {versions}")
             link.greeted(modern_hello(result))
 
-        return await self._start("modern", program, notice, greet)
+        return await self._start("modern", program, purpose, greet)
 
-    async def _legacy(self, program: Program, notice: Notice, deadline: float) -> Pipe:
-        async def greet(link: Pipe) -> None:
-            params = {"protocolVersion": LEGACY[0], "capabilities": {}, "clientInfo": self._around.client_info}
-            link.greeted(legacy_hello(await link.request("initialize", params, deadline)))
-            await link.tell("notifications/initialized", deadline)
-
-        return await self._start("legacy", program, notice, greet)
+    async def _legacy(self, program: Program, purpose: Purpose, deadline: float) -> Pipe:
+        return await self._start("legacy", program, purpose, lambda link: link.initialize(deadline))
 
     async def _start(
-        self, era: Era, program: Program, notice: Notice, greet: Callable[[Pipe], Coroutine[Any, Any, None]]
+        self, era: Era, program: Program, purpose: Purpose, greet: Callable[[Pipe], Coroutine[Any, Any, None]]
     ) -> Pipe:
-        link = Pipe(era, self._around.client_info, self._around.next_id, self._log, notice)
-        await link.start(program)
+        link = Pipe(era, self._around, self._log, purpose)
+        await link.start(lambda link: Child.start(program, self._log, link.line, link.exited))
         try:
             await greet(link)
         except BaseException:
@@ -90,11 +86,11 @@ class StdioConnector:
             raise
         return link
 
-    async def _detect(self, program: Program, notice: Notice, deadline: float) -> tuple[Pipe, Era]:
+    async def _detect(self, program: Program, purpose: Purpose, deadline: float) -> tuple[Pipe, Era]:
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        probe = asyncio.create_task(self._modern(program, notice, deadline))
-        real = asyncio.create_task(self._legacy(program, notice, deadline))
+        probe = asyncio.create_task(self._modern(program, purpose, deadline))
+        real = asyncio.create_task(self._legacy(program, purpose, deadline))
         chosen: asyncio.Task[Pipe] | None = None
         try:
             await asyncio.wait({probe, real}, timeout=PROBE, return_when=asyncio.FIRST_COMPLETED)
@@ -113,7 +109,7 @@ class StdioConnector:
                 if not isinstance(failure, NotModern):
                     raise
             # Programs that can run only once (a port, a lock) fail beside their own probe.
-            return await self._legacy(program, notice, deadline), "legacy"
+            return await self._legacy(program, purpose, deadline), "legacy"
         finally:
             for task in {probe, real} - {chosen}:
                 self._leave(_dismiss(task))

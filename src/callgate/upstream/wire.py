@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from callgate.errors import UpstreamError
-from callgate.types import Answer, Call, Era, Front, RpcError
+from callgate.types import Answer, Call, Era, RpcError
+
+from .capabilities import for_modern
 
 MODERN = "2026-07-28"
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 HOP = "io.modelcontextprotocol/"
 METHOD_NOT_FOUND = -32601
+INTERNAL_ERROR = -32603
 LIST_CHANGED = frozenset(f"notifications/{kind}/list_changed" for kind in ("tools", "prompts", "resources"))
 LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
+# As numbers: ``bytes`` looks for a number first and finds that anything else is none, which takes 2,000 instructions.
+_LF, _CR = 10, 13
+_JUDGED = frozenset({"name", "arguments", "_meta"})
+#: A legacy client that set no level gets what servers of its era send by themselves.
+UNASKED = b'"%blogLevel":"info"' % HOP.encode()
 _FLAGS = re.compile(r"-([0-9a-f]{2})\Z")
 
 encode = msgspec.json.Encoder().encode
@@ -43,6 +51,7 @@ class _Peek(msgspec.Struct, rename="camel"):
 
 
 _envelope = msgspec.json.Decoder(Envelope).decode
+_batch = msgspec.json.Decoder(list[Envelope]).decode
 _peek = msgspec.json.Decoder(_Peek).decode
 _error = msgspec.json.Decoder(RpcError).decode
 _object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -54,6 +63,23 @@ def read(message: bytes) -> Envelope:
         return _envelope(message)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UpstreamError(f"sent something that is not a JSON-RPC message ({error})") from None
+
+
+def read_all(said: bytes) -> Sequence[Envelope]:
+    """What a server said at once: one message, or the batch that servers of 2025-03-26 may make of several."""
+    try:
+        return (read(said),)
+    except UpstreamError:
+        if found := _batched(said):
+            return found
+        raise
+
+
+def _batched(said: bytes) -> Sequence[Envelope]:
+    try:
+        return _batch(said)
+    except (msgspec.MsgspecError, RecursionError):
+        return ()
 
 
 def params_of(envelope: Envelope) -> dict[str, Any]:
@@ -72,7 +98,7 @@ def answer(envelope: Envelope, era: Era) -> Answer:
     try:
         if not raw.isascii():
             raw.decode()
-        if b"\n" in raw or b"\r" in raw:
+        if _LF in raw or _CR in raw:
             raw = msgspec.json.format(raw, indent=-1)
         peek = _peek(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -112,29 +138,12 @@ def notification(method: str, params: Mapping[str, Any] | None = None) -> bytes:
     return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (encode(method), encode(params))
 
 
-def reply_to(ident: int | str, method: str | None) -> bytes:
-    """The answer to a request of a legacy server. Only ``ping`` is served: callgate declares no client capability.
-
-    (Sampling, elicitation and roots are bridged here once callgate can relay them.)
-    """
-    if method == "ping":
-        return b'{"jsonrpc":"2.0","id":%b,"result":{}}' % encode(ident)
-    error = RpcError(METHOD_NOT_FOUND, "callgate does not offer this to servers")
-    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (encode(ident), encode(error))
-
-
-def client_capabilities(front: Front | None) -> bytes:
-    """What callgate declares to a modern server: the capabilities of the caller that callgate can relay.
-    Nothing is relayed yet, so this is empty.
-    """
-    return b"{}"
-
-
 class Stamp:
     """Builds the requests of callers, and ``_meta``, for one server's era."""
 
     def __init__(self, era: Era, client_info: Mapping[str, Any]) -> None:
         self._hop = b""
+        self._plain = b""  # the same for a client that declares nothing: nearly every one
         if era == "modern":
             self._hop = b'"%b":"%b","%b":%b,"%b":' % (
                 HOP.encode() + b"protocolVersion",
@@ -143,11 +152,12 @@ class Stamp:
                 encode(client_info),
                 HOP.encode() + b"clientCapabilities",
             )
+            self._plain = self._hop + for_modern(None)
         self._names: dict[str, bytes] = {}
 
     def own(self) -> bytes:
         """``_meta`` of callgate's own requests."""
-        return b"{%b%b}" % (self._hop, client_capabilities(None)) if self._hop else b"{}"
+        return b"{%b}" % self._plain
 
     def call(self, call: Call, ident: int, wants_progress: bool) -> bytes:
         """The whole request: what was judged, and metadata of this hop."""
@@ -159,10 +169,11 @@ class Stamp:
                 self._names.clear()
             name = self._names[call.tool.name] = encode(call.tool.name)
         meta = self._meta(call, ident, wants_progress)
-        return b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%b,"arguments":%b%b}}' % (
+        return b'{"jsonrpc":"2.0","id":%d,"method":"tools/call","params":{"name":%b,"arguments":%b%b%b}}' % (
             ident,
             name,
             encode(call.arguments),
+            _beside(call.params) if call.params else b"",
             b',"_meta":{%b}' % meta if meta else b"",
         )
 
@@ -177,9 +188,12 @@ class Stamp:
         """The client's own keys go on; keys of the client's hop, its progress token and its span do not."""
         parts = []
         if self._hop:
-            parts.append(self._hop + client_capabilities(call.front))
-            if call.front.log_level is not None:
-                parts.append(b'"%blogLevel":%b' % (HOP.encode(), encode(call.front.log_level)))
+            front = call.front
+            parts.append(self._hop + for_modern(front) if front.capabilities else self._plain)
+            if front.log_level is not None:
+                parts.append(b'"%blogLevel":%b' % (HOP.encode(), encode(front.log_level)))
+            elif front.era == "legacy":
+                parts.append(UNASKED)
         if call.trace_id:
             parts.append(b'"traceparent":"%b"' % _traceparent(call))
         if wants_progress:
@@ -189,6 +203,11 @@ class Stamp:
                 continue
             parts.append(encode(key) + b":" + encode(value))
         return b",".join(parts)
+
+
+def _beside(params: Mapping[str, Any]) -> bytes:
+    """Members of ``tools/call`` that stand beside what was judged: answers to questions, a wish for a task."""
+    return b"".join(b",%b:%b" % (encode(name), encode(value)) for name, value in params.items() if name not in _JUDGED)
 
 
 def _traceparent(call: Call) -> bytes:
