@@ -1,7 +1,8 @@
-"""Run the official conformance suite: ``python -m tests.conformance.run direct|gateway|all``.
+"""Run the official conformance suite: ``python -m tests.conformance.run direct|gateway|all [--leg server|client]``.
 
-``direct`` asks the fixture, ``gateway`` asks callgate in front of it, ``all`` does both. Exit 1 when a scenario
-fails that is not in ``expected-failures.yaml``, or when one that is there has begun to pass.
+In the server leg, ``direct`` asks the fixture and ``gateway`` asks callgate in front of it; in the client leg the
+suite is asked by our client, directly or through callgate. ``all`` does both. Exit 1 when a scenario fails that is not
+in ``expected-failures.yaml``, or when one that is there has begun to pass.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,26 +18,19 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.processes import CACHE as KEPT
-from tests.processes import ROOT, NotReady, free_port, start_callgate, start_fixture
+from tests.processes import ROOT, NotReady, environment, python, start_fixture
 
-from .suite import REVISIONS, Suite, SuiteError, install
-from .verdict import ROUTES, Outcomes, Route, as_json, expected, page, surprises, table
+from .gateway import in_front_of
+from .install import install
+from .page import page
+from .suite import LEGS, REVISIONS, Outcome, Suite, SuiteError
+from .verdict import ROUTES, Asked, Outcomes, Route, as_json, expected, surprises, table
 
 HERE = Path(__file__).resolve().parent
 KNOWN = HERE / "expected-failures.yaml"
 CACHE = KEPT / "conformance"
 PAGE = ROOT / "docs" / "conformance.md"
-
-CONFIG = """\
-listen: 127.0.0.1:{port}
-admin_listen: 127.0.0.1:{admin}
-data_dir: {data}
-watch: false
-log_level: warning
-servers:
-  fixture:
-    url: {url}
-"""
+ASKED: dict[str, tuple[Route, ...]] = {"direct": ("direct",), "gateway": ("callgate",), "all": ROUTES}
 
 
 def tell(text: str) -> None:
@@ -44,49 +39,55 @@ def tell(text: str) -> None:
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance.run", description=__doc__)
-    parser.add_argument("route", choices=["direct", "gateway", "all"])
+    parser.add_argument("route", choices=list(ASKED))
+    parser.add_argument("--leg", choices=LEGS, help="only this one")
     parser.add_argument("--revision", action="append", choices=REVISIONS, help="only this one (may be repeated)")
     parser.add_argument("--url", help="ask this running gateway (its single-server endpoint) instead of starting one")
     parser.add_argument("--cache", type=Path, default=CACHE, help="where the suite and the results are kept")
     parser.add_argument("--write-docs", action="store_true", help="write docs/conformance.md (with `all`)")
     chosen = parser.parse_args(given)
-    if chosen.write_docs and (chosen.route != "all" or chosen.revision):
-        parser.error("--write-docs needs `all` and every revision")
+    if chosen.write_docs and (chosen.route != "all" or chosen.revision or chosen.leg):
+        parser.error("--write-docs needs `all`, both legs and every revision")
+    chosen.legs = [chosen.leg] if chosen.leg else ["server"] if chosen.url else list(LEGS)
     return chosen
 
 
-def gateway(stack: ExitStack, folder: Path, fixture: str) -> str:
-    """Start callgate in front of the fixture; the URL of its single-server endpoint."""
-    data = folder / "data"
-    data.mkdir()
-    config = folder / "callgate.yaml"
-    config.write_text(CONFIG.format(port=free_port(), admin=free_port(), data=json.dumps(str(data)), url=fixture))
-    running, root = start_callgate(config, folder)
-    stack.enter_context(running)
-    return f"{root}/servers/fixture/mcp"
-
-
 def endpoints(stack: ExitStack, chosen: argparse.Namespace, folder: Path) -> dict[Route, str]:
-    """Start what is needed and say where the suite shall ask."""
+    """Start what the server leg needs and say where the suite shall ask."""
     wanted: dict[Route, str] = {}
     if chosen.url and chosen.route == "gateway":
         return {"callgate": chosen.url}
-    compileall.compile_dir(HERE, quiet=2)
     running, fixture = start_fixture(folder)
     stack.enter_context(running)
     if chosen.route != "gateway":
         wanted["direct"] = fixture
     if chosen.route != "direct":
-        wanted["callgate"] = chosen.url or gateway(stack, folder, fixture)
+        wanted["callgate"] = chosen.url or stack.enter_context(in_front_of(fixture, folder, "fixture"))[1]
     return wanted
 
 
-def ask(suite: Suite, urls: dict[Route, str], revisions: Sequence[str], results: Path) -> Outcomes:
-    outcomes = {}
-    for route, url in urls.items():
-        for revision in revisions:
-            tell(f"asking {url} for {revision}")
-            outcomes[route, revision] = suite.run(url, revision, results / f"{route}-{revision}", progress)
+def ask(suite: Suite, chosen: argparse.Namespace, folder: Path) -> dict[Asked, Outcome]:
+    """The server leg."""
+    outcomes: dict[Asked, Outcome] = {}
+    with ExitStack() as stack:
+        for route, url in endpoints(stack, chosen, folder).items():
+            for revision in chosen.revision or REVISIONS:
+                asked = Asked("server", route, revision)
+                tell(f"asking {url} for {revision}")
+                outcomes[asked] = suite.ask(url, revision, chosen.cache / "results" / "-".join(asked), progress)
+    return outcomes
+
+
+def play(suite: Suite, chosen: argparse.Namespace) -> dict[Asked, Outcome]:
+    """The client leg: the suite starts our client itself, once for each scenario."""
+    outcomes: dict[Asked, Outcome] = {}
+    for route in ASKED[chosen.route]:
+        # The suite has a shell start it, and ends the shell when time is over: then it must be the client.
+        client = " ".join(["exec", *python("-m", "tests.conformance.client", route)])
+        for revision in chosen.revision or REVISIONS:
+            asked = Asked("client", route, revision)
+            tell(f"playing {revision} {'directly' if route == 'direct' else 'through callgate'}")
+            outcomes[asked] = suite.play(client, revision, chosen.cache / "results" / "-".join(asked), progress)
     return outcomes
 
 
@@ -99,8 +100,9 @@ def progress(scenario: str, number: int) -> None:
 
 def conclude(outcomes: Outcomes, chosen: argparse.Namespace) -> int:
     """Print the tables, write the files, judge."""
-    for revision in chosen.revision or REVISIONS:
-        print(table(outcomes, revision), end="\n\n")
+    for leg in chosen.legs:
+        for revision in chosen.revision or REVISIONS:
+            print(table(outcomes, leg, revision), end="\n\n")
     results = chosen.cache / "results.json"
     results.write_text(json.dumps(as_json(outcomes), indent=2) + "\n", "utf-8")
     tell(f"results: {results}")
@@ -110,7 +112,7 @@ def conclude(outcomes: Outcomes, chosen: argparse.Namespace) -> int:
     found = surprises(outcomes, expected(KNOWN))
     for surprise in found:
         tell(str(surprise))
-    asked = " and ".join(route for route in ROUTES if any(way == route for way, _ in outcomes))
+    asked = " and ".join(route for route in ROUTES if any(one.route == route for one in outcomes))
     tell(f"{asked}: {'as expected' if not found else f'{len(found)} not as expected'}")
     return 1 if found else 0
 
@@ -118,12 +120,17 @@ def conclude(outcomes: Outcomes, chosen: argparse.Namespace) -> int:
 def main(given: Sequence[str] | None = None) -> int:
     chosen = arguments(given)
     chosen.cache.mkdir(parents=True, exist_ok=True)
+    # The suite starts our client with the environment that it has itself.
+    os.environ.update(environment())
+    outcomes: dict[Asked, Outcome] = {}
     try:
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
-            suite = install(chosen.cache, tell)
-            urls = endpoints(stack, chosen, folder)
-            outcomes = ask(suite, urls, chosen.revision or REVISIONS, chosen.cache / "results")
+        suite = install(chosen.cache, tell)
+        compileall.compile_dir(HERE, quiet=2)
+        if "server" in chosen.legs:
+            with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+                outcomes |= ask(suite, chosen, Path(folder))
+        if "client" in chosen.legs:
+            outcomes |= play(suite, chosen)
     except (SuiteError, NotReady) as wrong:
         tell(f"error: {wrong}")
         return 2

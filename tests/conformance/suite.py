@@ -1,28 +1,51 @@
-"""The official suite: install it once into a cache folder, run one requirement set against a URL, read the outcome."""
+"""The official suite: ask a server for one requirement set, play one client scenario, read what came of it."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import yaml
 
-SUITE = "0.2.0-alpha.12"
-NODE = "22"
+Leg = Literal["server", "client"]
+LEGS: tuple[Leg, ...] = ("server", "client")
 REVISIONS = ("2025-11-25", "2026-07-28")
 
-INSTALL_SECONDS = 300.0
 RUN_SECONDS = 300.0
 SCENARIO_SECONDS = 15.0
+CLIENT_SECONDS = 30.0
+
+OAUTH = "auth/"
+"""How the names of the scenarios begin in which a client has to be authorised."""
+
+BESIDES: dict[tuple[Leg, str], tuple[str, ...]] = {
+    ("server", "2026-07-28"): (
+        "sep-2640-skills-directory",
+        "sep-2640-skills-enumeration",
+        "sep-2640-skills-manifest",
+    ),
+    ("client", "2026-07-28"): ("sep-2640-client-no-prefetch",),
+}
+"""Scenarios of extensions that no requirement set names, and that are about what is between client and server."""
+
+SKIPPED_BY_THE_SUITE = frozenset({"tasks-status-notifications"})
+"""Scenarios that the suite itself does not run yet, whatever the server does."""
+
+TIMED = frozenset({"sse-retry"})
+"""Scenarios that measure to a fifth of a second; a busy machine may miss that, but hardly twice."""
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _OUTCOME = re.compile(r"^([✓✗]) (\S+): (\d+) passed, (\d+) failed")
 _STARTED = re.compile(r"^=== Running scenario: (\S+) ===")
+_STAMP = re.compile(r"-\d{4}-\d\d-\d\dT[\d-]+Z$")
+
+Progress = Callable[[str, int], None]
 
 
 class SuiteError(Exception):
@@ -30,20 +53,30 @@ class SuiteError(Exception):
 
 
 class Scenario(NamedTuple):
-    """The outcome of one scenario; ``passed`` and ``failed`` count its checks."""
+    """The outcome of one scenario; ``passed`` and ``failed`` count its checks.
+
+    It is ``idle`` when all its own checks were skipped: the server did not offer what it is about. Nothing failed
+    then, but nothing was shown either, so that is not ``good`` unless the suite never runs it.
+    """
 
     name: str
     good: bool
     passed: int
     failed: int
+    idle: bool = False
 
 
 class Outcome(NamedTuple):
-    """One run of one requirement set. A scored scenario that did not run counts as failed."""
+    """One run of one requirement set. A scored scenario that did not run counts as failed.
+
+    ``later`` names the scored scenarios that were left out because they need OAuth, ``besides`` the others.
+    """
 
     revision: str
     scored: tuple[Scenario, ...]
     unscored: tuple[Scenario, ...]
+    later: tuple[str, ...] = ()
+    besides: tuple[str, ...] = ()
 
     @property
     def failing(self) -> frozenset[str]:
@@ -54,26 +87,95 @@ class Suite(NamedTuple):
     node: Path
     package: Path
 
-    def requirements(self, revision: str) -> list[str]:
-        """The server scenarios that count for this revision, in the suite's own order."""
+    def requirements(self, leg: Leg, revision: str) -> tuple[list[str], list[str]]:
+        """The scenarios that count for this revision, in the suite's own order, and those that do not."""
         text = (self.package / "requirements" / f"{revision}.yaml").read_text("utf-8")
-        names: list[str] = yaml.safe_load(text)["server"]
-        return names
+        document = yaml.safe_load(text)
+        unscored = [entry["scenario"] for entry in document["not_scored"] if entry["leg"] == leg]
+        return document[leg], [*unscored, *BESIDES.get((leg, revision), ())]
 
-    def command(self, url: str, revision: str, results: Path) -> list[str]:
-        program = [str(self.node), str(self.package / "dist" / "index.js"), "server", "--url", url]
-        limit = str(int(SCENARIO_SECONDS * 1000))
-        return [*program, "--requirements", revision, "--timeout", limit, "-o", str(results)]
+    def command(self, *arguments: str, seconds: float, results: Path) -> list[str]:
+        program = [str(self.node), str(self.package / "dist" / "index.js"), *arguments]
+        return [*program, "--timeout", str(int(seconds * 1000)), "-o", str(results)]
 
-    def run(self, url: str, revision: str, results: Path, progress: Callable[[str, int], None]) -> Outcome:
-        """Run one requirement set; ``progress`` gets each scenario's name and number as it starts."""
-        shutil.rmtree(results, ignore_errors=True)
-        results.mkdir(parents=True)
-        lines = _lines(self.command(url, revision, results), results, progress)
-        return outcome(revision, self.requirements(revision), lines)
+    def ask(self, url: str, revision: str, results: Path, progress: Progress) -> Outcome:
+        """Ask a server for one requirement set; ``progress`` gets each scenario's name and number as it starts."""
+        emptied(results)
+        arguments = ("server", "--url", url, "--requirements", revision)
+        lines = _lines(self.command(*arguments, seconds=SCENARIO_SECONDS, results=results), results, progress)
+        required, _ = self.requirements("server", revision)
+        done = outcome(revision, required, lines, idle(results))
+        besides = [
+            self.single(name, revision, results, "server", "--url", url)
+            for name in BESIDES.get(("server", revision), ())
+        ]
+        return done._replace(unscored=(*done.unscored, *besides))
+
+    def play(self, client: str, revision: str, results: Path, progress: Progress) -> Outcome:
+        """Let a client play one requirement set, without the scenarios that need OAuth."""
+        emptied(results)
+        required, besides = self.requirements("client", revision)
+        names = [name for name in [*required, *besides] if not name.startswith(OAUTH)]
+        seen: dict[str, Scenario] = {}
+        for number, name in enumerate(names, 1):
+            progress(name, number)
+            seen[name] = self.single(name, revision, results, "client", "--command", client)
+            if name in TIMED and not seen[name].good:
+                seen[name] = self.single(name, revision, results, "client", "--command", client)
+        scored = tuple(seen.pop(name) for name in required if name in seen)
+        later, others = (tuple(name for name in part if name.startswith(OAUTH)) for part in (required, besides))
+        return Outcome(revision, scored, tuple(seen.values()), later, others)
+
+    def single(self, name: str, revision: str, results: Path, *arguments: str) -> Scenario:
+        """Run one scenario by itself. ``--force``, because those of extensions belong to no revision."""
+        chosen = ("--scenario", name, "--spec-version", revision, "--force")
+        command = self.command(*arguments, *chosen, seconds=CLIENT_SECONDS, results=results)
+        try:
+            done = subprocess.run(
+                command, cwd=results, capture_output=True, text=True, timeout=2 * CLIENT_SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return Scenario(name, False, 0, 0)
+        (results / f"{name}.txt").write_text(done.stdout + done.stderr, "utf-8")
+        return judged(name, statuses(results).get(name, []), done.returncode == 0)
 
 
-def _lines(command: list[str], folder: Path, progress: Callable[[str, int], None]) -> list[str]:
+def emptied(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def statuses(results: Path) -> dict[str, list[str]]:
+    """Per scenario, how its own checks ended (not those of every message against the schema)."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(results.glob("*/checks.json")):  # the newest of a name last
+        name = _STAMP.sub("", file.parent.name).removeprefix("server-")
+        checks = json.loads(file.read_text("utf-8"))
+        found[name] = [check["status"] for check in checks if check["id"] != "wire-schema-valid"]
+    return found
+
+
+def idle(results: Path) -> frozenset[str]:
+    """The scenarios of which nothing but skipped checks is left."""
+    return frozenset(name for name, ended in statuses(results).items() if is_idle(ended))
+
+
+def is_idle(ended: Iterable[str]) -> bool:
+    return set(ended) - {"INFO"} == {"SKIPPED"}
+
+
+def judged(name: str, ended: list[str], passed: bool) -> Scenario:
+    """A scenario that ran by itself, from its checks and the suite's exit.
+
+    >>> judged("a", ["SUCCESS", "SKIPPED"], True).good, judged("a", ["SKIPPED"], True).good
+    (True, False)
+    """
+    nothing = is_idle(ended)
+    good = passed and not nothing
+    return Scenario(name, good, ended.count("SUCCESS"), ended.count("FAILURE") + ended.count("WARNING"), nothing)
+
+
+def _lines(command: list[str], folder: Path, progress: Progress) -> list[str]:
     """The suite's output without colours, also kept in ``output.txt``. It is killed when its time is over."""
     child = subprocess.Popen(
         command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -100,7 +202,7 @@ def _lines(command: list[str], folder: Path, progress: Callable[[str, int], None
     return lines
 
 
-def outcome(revision: str, required: list[str], lines: list[str]) -> Outcome:
+def outcome(revision: str, required: list[str], lines: list[str], idling: frozenset[str] = frozenset()) -> Outcome:
     """Read the summary at the end of the suite's output.
 
     >>> outcome("r", ["ping", "gone"], ["✓ ping: 1 passed, 0 failed", "✗ extra: 0 passed, 2 failed"]).failing
@@ -109,58 +211,8 @@ def outcome(revision: str, required: list[str], lines: list[str]) -> Outcome:
     seen: dict[str, Scenario] = {}
     for line in lines:
         if match := _OUTCOME.match(line):
-            seen[match[2]] = Scenario(match[2], match[1] == "✓", int(match[3]), int(match[4]))
+            name = match[2]
+            good = match[1] == "✓" and (name not in idling or name in SKIPPED_BY_THE_SUITE)
+            seen[name] = Scenario(name, good, int(match[3]), int(match[4]), name in idling)
     scored = tuple(seen.pop(name, Scenario(name, False, 0, 0)) for name in required)
     return Outcome(revision, scored, tuple(seen.values()))
-
-
-def install(folder: Path, tell: Callable[[str], None]) -> Suite:
-    """The suite in ``folder``, installed with npm when it is not there. Brings its own Node if need be."""
-    package = folder / "node_modules" / "@modelcontextprotocol" / "conformance"
-    node = _modern_node(folder)
-    if node is not None and _installed(package):
-        return Suite(node, package)
-    wanted = [f"@modelcontextprotocol/conformance@{SUITE}", *([] if node else [f"node@{NODE}"])]
-    tell(f"installing {' and '.join(wanted)} into {folder}")
-    _npm(folder, wanted)
-    node = _modern_node(folder)
-    if node is None or not _installed(package):
-        raise SuiteError(f"npm finished, but {package} or a Node of version {NODE} or later is not there")
-    return Suite(node, package)
-
-
-def _installed(package: Path) -> bool:
-    manifest = package / "package.json"
-    return manifest.is_file() and f'"version": "{SUITE}"' in manifest.read_text("utf-8")
-
-
-def _modern_node(folder: Path) -> Path | None:
-    """A Node that is new enough: our own in the cache, else the system's."""
-    system = shutil.which("node")
-    for candidate in (folder / "node_modules" / "node" / "bin" / "node", *([Path(system)] if system else [])):
-        if candidate.is_file() and _major(candidate) >= int(NODE):
-            return candidate
-    return None
-
-
-def _major(node: Path) -> int:
-    try:
-        told = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=20).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    match = re.match(r"v(\d+)\.", told)
-    return int(match[1]) if match else 0
-
-
-def _npm(folder: Path, packages: list[str]) -> None:
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SuiteError("the conformance suite is installed with npm, which is not on the PATH")
-    folder.mkdir(parents=True, exist_ok=True)
-    command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel", "error", *packages]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_SECONDS)
-    except subprocess.TimeoutExpired as late:
-        raise SuiteError(f"npm did not finish in {INSTALL_SECONDS:g} s") from late
-    if done.returncode:
-        raise SuiteError(f"npm failed:\n{done.stdout}{done.stderr}")

@@ -1,4 +1,4 @@
-"""What an outcome means: compared with the file of expected failures, as a table, as JSON, as a page of the docs."""
+"""What an outcome means: compared with the file of expected failures, as a table, as JSON."""
 
 from __future__ import annotations
 
@@ -8,63 +8,102 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from .suite import NODE, REVISIONS, SUITE, Outcome, Scenario
+from .install import NODE, SUITE
+from .suite import LEGS, REVISIONS, Leg, Outcome, Scenario
 
 Route = Literal["direct", "callgate"]
 ROUTES: tuple[Route, ...] = ("direct", "callgate")
-Outcomes = Mapping[tuple[Route, str], Outcome]
+
+
+class Asked(NamedTuple):
+    """One run: which side of the conversation was tested, with or without callgate, by which requirement set."""
+
+    leg: Leg
+    route: Route
+    revision: str
+
+
+Outcomes = Mapping[Asked, Outcome]
+EXTENSIONS = "extensions"
+
+
+class Known(NamedTuple):
+    """The scenarios of one leg and revision that are known to fail through callgate."""
+
+    scored: frozenset[str] = frozenset()
+    unscored: frozenset[str] = frozenset()
 
 
 class Surprise(NamedTuple):
     """A scenario that did not do what the file says."""
 
-    route: Route
-    revision: str
+    asked: Asked
     scenario: str
     kind: Literal["fails", "passes"]
 
     def __str__(self) -> str:
+        told = f"{self.asked.leg} {self.asked.revision} {self.scenario}"
         if self.kind == "passes":
-            return f"{self.revision} {self.scenario}: passes now; take it out of expected-failures.yaml"
-        where = "directly" if self.route == "direct" else "through callgate"
-        return f"{self.revision} {self.scenario}: fails {where}"
+            return f"{told}: passes now; take it out of expected-failures.yaml"
+        return f"{told}: fails {'directly' if self.asked.route == 'direct' else 'through callgate'}"
 
 
-def expected(file: Path) -> dict[str, frozenset[str]]:
-    """Scenarios per revision that are known to fail through callgate."""
+def expected(file: Path) -> dict[tuple[Leg, str], Known]:
+    """What the file lists, per leg and revision."""
     # BaseLoader, because a revision looks like a date.
-    document: dict[str, list[str]] = yaml.load(file.read_text("utf-8"), Loader=yaml.BaseLoader) or {}
-    unknown = sorted(set(document) - set(REVISIONS))
-    if unknown:
-        raise ValueError(f"{file.name}: no such revision: {', '.join(unknown)}")
-    return {revision: frozenset(document.get(revision) or ()) for revision in REVISIONS}
+    document = yaml.load(file.read_text("utf-8"), Loader=yaml.BaseLoader) or {}
+    beside = document.pop(EXTENSIONS, None) or {}
+    for part in (document, beside):
+        strange = set(part) - set(LEGS) | {name for leg in part.values() for name in leg or ()} - set(REVISIONS)
+        if strange:
+            raise ValueError(f"{file.name}: no such leg or revision: {', '.join(sorted(strange))}")
+
+    def listed(part: Mapping[str, Any], leg: Leg, revision: str) -> frozenset[str]:
+        return frozenset((part.get(leg) or {}).get(revision) or ())
+
+    return {
+        (leg, revision): Known(listed(document, leg, revision), listed(beside, leg, revision))
+        for leg in LEGS
+        for revision in REVISIONS
+    }
 
 
-def surprises(outcomes: Outcomes, known: Mapping[str, frozenset[str]]) -> list[Surprise]:
+def surprises(outcomes: Outcomes, known: Mapping[tuple[Leg, str], Known]) -> list[Surprise]:
     """What fails and should not, and what should fail and does not. Directly, everything has to pass."""
     found: list[Surprise] = []
-    for (route, revision), outcome in outcomes.items():
-        excused = known[revision] if route == "callgate" else frozenset()
-        passing = {scenario.name for scenario in outcome.scored} - outcome.failing
-        found += [Surprise(route, revision, name, "fails") for name in sorted(outcome.failing - excused)]
-        found += [Surprise(route, revision, name, "passes") for name in sorted(excused & passing)]
-        found += [Surprise(route, revision, name, "fails") for name in sorted(excused - passing - outcome.failing)]
+    for asked, outcome in outcomes.items():
+        excused = known[asked.leg, asked.revision] if asked.route == "callgate" else Known()
+        found += compared(asked, outcome.scored, excused.scored)
+        found += compared(asked, outcome.unscored, excused.unscored)
     return found
+
+
+def compared(asked: Asked, scenarios: Iterable[Scenario], excused: frozenset[str]) -> list[Surprise]:
+    """A listed scenario that did not run counts as failing: its name may be wrong."""
+    good = {scenario.name: scenario.good for scenario in scenarios}
+    failing = frozenset(name for name, passed in good.items() if not passed)
+    return [
+        *(Surprise(asked, name, "fails") for name in sorted(failing - excused)),
+        *(Surprise(asked, name, "passes") for name in sorted(excused & good.keys() - failing)),
+        *(Surprise(asked, name, "fails") for name in sorted(excused - good.keys())),
+    ]
 
 
 def cell(scenario: Scenario | None) -> str:
     if scenario is None:
         return "–"
+    if scenario.idle:
+        return "not run by the suite" if scenario.good else "not offered"
     if scenario.good:
         return "passes"
     return f"fails ({scenario.failed} of {scenario.passed + scenario.failed})" if scenario.failed else "fails"
 
 
-def rows(outcomes: Outcomes, revision: str, *, scored: bool = True) -> list[tuple[str, str, str]]:
+def rows(outcomes: Outcomes, leg: Leg, revision: str, *, scored: bool = True) -> list[tuple[str, str, str]]:
     """Scenario, direct, through callgate."""
     columns: list[dict[str, Scenario]] = []
     for route in ROUTES:
-        outcome = outcomes.get((route, revision))
+        outcome = outcomes.get(Asked(leg, route, revision))
         scenarios: Iterable[Scenario] = () if outcome is None else outcome.scored if scored else outcome.unscored
         columns.append({scenario.name: scenario for scenario in scenarios})
     names = list(dict.fromkeys(name for column in columns for name in column))
@@ -75,58 +114,24 @@ def score(outcome: Outcome | None) -> str:
     return "–" if outcome is None else f"{len(outcome.scored) - len(outcome.failing)}/{len(outcome.scored)}"
 
 
-def table(outcomes: Outcomes, revision: str) -> str:
-    """The scored scenarios of one revision for a terminal."""
-    head = ("scenario", "direct", "through callgate")
-    total = ("scored", *(score(outcomes.get((route, revision))) for route in ROUTES))
-    body = [head, *rows(outcomes, revision), total]
+def scores(outcomes: Outcomes, leg: Leg, revision: str) -> tuple[str, ...]:
+    return tuple(score(outcomes.get(Asked(leg, route, revision))) for route in ROUTES)
+
+
+def table(outcomes: Outcomes, leg: Leg, revision: str) -> str:
+    """All scenarios of one leg and revision for a terminal; the score counts those above it."""
+    scored = [*rows(outcomes, leg, revision), ("scored", *scores(outcomes, leg, revision))]
+    body = [("scenario", "direct", "through callgate"), *scored, *rows(outcomes, leg, revision, scored=False)]
     widths = [max(len(row[column]) for row in body) for column in range(3)]
     drawn = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in body]
-    return "\n".join([f"Revision {revision}", *drawn])
+    return "\n".join([f"{leg.capitalize()} scenarios, revision {revision}", *drawn])
 
 
 def as_json(outcomes: Outcomes) -> dict[str, Any]:
-    def told(outcome: Outcome) -> dict[str, Any]:
+    """Leg, route, revision, then scored and unscored scenarios by name."""
+    told: dict[str, Any] = {"suite": SUITE, "node": NODE}
+    for asked, outcome in outcomes.items():
         parts = {"scored": outcome.scored, "unscored": outcome.unscored}
-        return {name: {one.name: one._asdict() for one in part} for name, part in parts.items()}
-
-    routes: dict[str, Any] = {
-        route: {rev: told(one) for (way, rev), one in outcomes.items() if way == route} for route in ROUTES
-    }
-    return {"suite": SUITE, "node": NODE, **routes}
-
-
-_PAGE = """\
-# Conformance
-
-Generated by `python -m tests.conformance.run all --write-docs`; do not edit.
-
-The official suite (`@modelcontextprotocol/conformance` {suite}) asks our fixture server (`tests/conformance/fixture`)
-twice: directly, and through callgate at `/servers/fixture/mcp`. What still fails through callgate is listed in
-`tests/conformance/expected-failures.yaml`; a run fails when anything else fails, and when something listed has begun
-to pass.
-
-| Requirement set | direct | through callgate |
-|---|---|---|
-{scores}
-"""
-
-
-def page(outcomes: Outcomes) -> str:
-    """``docs/conformance.md``. Holds no dates and no durations, so that it changes only when results do."""
-    scores = [
-        f"| {revision} | {' | '.join(score(outcomes.get((route, revision))) for route in ROUTES)} |"
-        for revision in REVISIONS
-    ]
-    text = [_PAGE.format(suite=SUITE, scores="\n".join(scores))]
-    for revision in REVISIONS:
-        text.append(f"## {revision}\n\n{_markdown(rows(outcomes, revision))}\n")
-        extra = rows(outcomes, revision, scored=False)
-        if extra:
-            text.append(f"Not scored by the suite (extensions, later additions, pending):\n\n{_markdown(extra)}\n")
-    return "\n".join(text)
-
-
-def _markdown(body: list[tuple[str, str, str]]) -> str:
-    head = ["| Scenario | direct | through callgate |", "|---|---|---|"]
-    return "\n".join([*head, *(f"| `{name}` | {direct} | {through} |" for name, direct, through in body)])
+        named = {name: {one.name: one._asdict() for one in part} for name, part in parts.items()}
+        told.setdefault(asked.leg, {}).setdefault(asked.route, {})[asked.revision] = named
+    return told
