@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.processes import CACHE as KEPT
 
 CACHE = KEPT / "clients"
-REQUIREMENTS = {"mcp1": ["mcp>=1.20,<2"], "fastmcp": ["fastmcp>=4,<5"]}
+REQUIREMENTS = {"mcp1": ["mcp>=1.20,<2"], "fastmcp": ["fastmcp[tasks]>=4,<5"]}
 SECONDS = 420.0
 
 
