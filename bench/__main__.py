@@ -71,6 +71,8 @@ def wide() -> Console:
 
 
 def write_docs(found: results.Results) -> None:
+    if found.soak is None and (DOCS / "performance.json").exists():
+        found.soak = results.read(DOCS / "performance.json").soak
     results.write(found, DOCS / "performance.json")
     (DOCS / "performance.md").write_text(page.page(results.read(DOCS / "performance.json")), encoding="utf-8")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.results import Results
+from bench.results import Results, Sample, Soak
 from bench.show import TITLES
 from bench.tables import CALL_HEAD, GROWTH, START_HEAD, Row, call_tables, growth_head, growth_rows, start_row
 from bench.targets import ABOUT
@@ -39,7 +39,8 @@ METHOD = """## Method
 * Peers run in their fastest fair setting that we know of; corrections are welcome (`bench/fastmcp_proxy.py`,
   `bench/context_forge.py`).
 
-To reproduce: `python -m bench full --install-peers` (20 minutes; `make bench` is the short form of 3 minutes).
+To reproduce: `python -m bench full --install-peers` (20 minutes; `make bench` is the short form of 3 minutes), and
+`python -m bench.soak --minutes 3` for what is held open.
 Before and after a change: `python -m bench --json a.json`, then `python -m bench --json b.json`, then
 `python -m bench compare a.json b.json`.
 """
@@ -75,6 +76,26 @@ def setting(results: Results) -> str:
     return "## Machine and versions\n\n" + grid(["", ""], rows)
 
 
+def soaked(soak: Soak) -> str:
+    """What was held, and that nothing of it stayed."""
+    rows = [
+        _moment("before", soak.before),
+        _moment("all open", soak.held[0]),
+        _moment(f"{(soak.held[-1].seconds - soak.held[0].seconds) / 60:.1f} minutes later", soak.held[-1]),
+        _moment("all closed", soak.after),
+    ]
+    said = (
+        f"## Held open\n\n{soak.sessions:,} legacy sessions, each with a session of its own at the server behind, and "
+        f"{soak.streams} open streams, with {soak.calls:,} calls meanwhile ({soak.wrong} of them wrong). Memory that "
+        "Python has taken once it keeps for later.\n"
+    )
+    return f"{said}\n{grid(['', 'MB', 'file descriptors', 'tasks', 'child processes'], rows)}"
+
+
+def _moment(name: str, sample: Sample) -> Row:
+    return [name, f"{sample.memory:.0f}", str(sample.files), str(sample.tasks), str(sample.children)]
+
+
 def page(results: Results) -> str:
     parts = [HEAD.format(started=results.started, mode=results.mode), compared(results)]
     for table in TITLES:
@@ -89,5 +110,7 @@ def page(results: Results) -> str:
     if any(rows for _table, rows in grown):
         parts.append("## How cost grows\n\ncallgate alone, one thing changed at a time.\n")
         parts += [grid(growth_head(table), rows) for table, rows in grown if rows]
+    if results.soak is not None:
+        parts.append(soaked(results.soak))
     driver = min((figure.driver_cpu for figure in results.figures if figure.driver_cpu), default=0.0)
     return "\n".join([*parts, METHOD.format(**results.method, driver=driver), setting(results)])

@@ -53,8 +53,30 @@ class Figure(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.table, self.point, self.load, self.target
 
 
+class Sample(msgspec.Struct, array_like=True):
+    """What the gateway's process holds at one moment: seconds since its start, memory in megabytes (10⁶)."""
+
+    seconds: float
+    memory: float
+    files: int
+    tasks: int
+    children: int
+
+
+class Soak(msgspec.Struct):
+    """A soak: one sample ``before`` anything was open, some while everything was, one ``after`` all was closed."""
+
+    sessions: int
+    streams: int
+    calls: int
+    wrong: int
+    before: Sample
+    held: list[Sample]
+    after: Sample
+
+
 class Results(msgspec.Struct, kw_only=True):
-    """A whole run. ``skipped`` says why something was left out."""
+    """A whole run. ``skipped`` says why something was left out; ``soak`` is measured by ``bench.soak``."""
 
     mode: str
     started: str
@@ -63,6 +85,7 @@ class Results(msgspec.Struct, kw_only=True):
     method: dict[str, float]
     figures: list[Figure] = []
     skipped: dict[str, str] = {}
+    soak: Soak | None = None
 
     def of(self, table: str) -> list[Figure]:
         return [figure for figure in self.figures if figure.table == table]
