@@ -32,7 +32,10 @@ class Principal(msgspec.Struct, frozen=True):
     """Who asks. ``key`` names the principal in caches, sessions and cursors and is never shown to a client.
 
     ``expires`` is seconds since the epoch (infinity for credentials that do not expire);
-    ``via`` says how the principal was recognised.
+    ``via`` says how the principal was recognised. ``chain`` are the agents through whom the subject calls, attested by
+    our own token service; ``asserted`` are those that somebody else's token names, which may only add denials
+    (rule DEL-10). ``audience`` is the one endpoint that the credential is for (its URI; empty: all). ``proof`` is the
+    SHA-256 of the credential where that is kept for an exchange; the credential itself is never here.
     """
 
     subject: str
@@ -45,6 +48,9 @@ class Principal(msgspec.Struct, frozen=True):
     chain: tuple[Actor, ...] = ()
     via: Literal["anonymous", "key", "jwt", "operator"] = "key"
     expires: float = float("inf")
+    asserted: tuple[Actor, ...] = ()
+    audience: str = ""
+    proof: bytes = b""
 
 
 #: Policy and audit name a server's prompts and resources like tools, behind these prefixes: ``notes/prompt:review``.

@@ -52,6 +52,7 @@ def test_references_that_lead_nowhere(tmp_path: Path) -> None:
     fixes = [each["fix"] for each in found["server s", "problem"]]
     assert any("export CG_NOT_SET" in fix for fix in fixes)
     assert any("export CALLGATE_SECRET_PAT" in fix for fix in fixes)
+    assert any(fix.startswith("callgate secret set pat") for fix in fixes)
     assert any(str(tmp_path / "nowhere") in each["what"] for each in found["server s", "problem"])
 
 

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-LOOPS = ["asyncio", "uvloop"] if importlib.util.find_spec("uvloop") else ["asyncio"]
+#: Where uvloop is, callgate uses it; the other loop's turn comes with the slow tests.
+LOOPS = (
+    [pytest.param("asyncio", marks=pytest.mark.slow), "uvloop"] if importlib.util.find_spec("uvloop") else ["asyncio"]
+)
 
 
 @pytest.fixture(params=LOOPS)

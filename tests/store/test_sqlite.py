@@ -60,7 +60,7 @@ def test_every_migration_is_known_in_order() -> None:
 
 
 def test_an_older_database_is_migrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is one revision so far, so the older one is a database that has only Alembic's own table."""
+    """Older than all revisions is a database that has only Alembic's own table."""
     monkeypatch.setattr("callgate.store.sqlite.REVISIONS", ("", *REVISIONS))
     with contextlib.closing(sqlite3.connect(tmp_path / "callgate.db")) as connection:
         connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
@@ -68,6 +68,19 @@ def test_an_older_database_is_migrated(tmp_path: Path, monkeypatch: pytest.Monke
     database = open_database(tmp_path)
     assert database.revision() == HEAD
     assert {"audit", "listings"} <= normal_sql(database).keys()
+
+
+def test_a_database_of_the_first_revision_gets_secrets_and_keeps_what_it_has(tmp_path: Path) -> None:
+    database = open_database(tmp_path)
+    fresh = structure(database)
+    with contextlib.closing(database.writer()) as connection:
+        connection.execute("DROP TABLE secrets")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.execute("INSERT INTO listings VALUES ('default', 's', '', '{}', 1.0)")
+    database = open_database(tmp_path)
+    assert structure(database) == fresh
+    with contextlib.closing(database.reader()) as connection:
+        assert connection.execute("SELECT server FROM listings").fetchall() == [("s",)]
 
 
 def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class House:
             on_listing=self.listings.append,
             on_status=self.statuses.append,
             state_dir=folder / "state",
-            resolve_secret=lambda name: f"secret of {name}",
+            resolve_secret=self.resolve_secret,
             client_info={"name": "callgate", "version": "test"},
             on_news=self.news.append,
             on_question=self.asked_outside,
@@ -69,6 +69,9 @@ class House:
 
     async def __aexit__(self, *_: object) -> None:
         await self.upstreams.aclose()
+
+    async def resolve_secret(self, reference: str, fresh: bool) -> str:
+        return f"secret of {reference.partition(':')[2]}"
 
     async def asked_outside(self, server: str, principal: str, session: str, question: Question) -> Answer:
         self.outside.append((server, principal, session, question))

@@ -134,6 +134,10 @@ async def test_each_principal_has_a_session_of_its_own(tmp_path: Path) -> None:
     assert sorted(behaviour.deleted) == sorted(behaviour.sessions)
 
 
+async def unresolved(reference: str, fresh: bool) -> str:
+    return reference
+
+
 async def test_a_mistake_in_a_listener_does_not_end_the_supervision(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -144,7 +148,7 @@ async def test_a_mistake_in_a_listener_does_not_end_the_supervision(
         on_listing=broken,
         on_status=lambda status: None,
         state_dir=tmp_path,
-        resolve_secret=lambda name: name,
+        resolve_secret=unresolved,
         client_info={"name": "callgate"},
     )
     await upstreams.apply({"s": stdio(protocol="legacy")}, tmp_path)

@@ -6,15 +6,16 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from callgate.config.model import Server
 from callgate.errors import UpstreamError, UpstreamTimeout
-from callgate.types import Answer, Question
+from callgate.types import Answer, Ask, Conduct, Permitted, Principal, Question
 from tests.servers.asking_http import AskingServer
 from tests.servers.raw_http import RawServer
 from tests.upstream.asking import FORMS, LEGACY, Client, asking
-from tests.upstream.house import House, until
+from tests.upstream.house import House, permitted, until
 
 pytestmark = pytest.mark.anyio
 
@@ -314,3 +315,41 @@ async def test_the_end_of_a_process_ends_its_questions(tmp_path: Path) -> None:
         await until(lambda: client.cancelled == 1)
         assert house.status("s").in_flight == 0
         assert (await house.ask("s", "hello", **front))["hello"]["capabilities"] == {"elicitation": {"form": {}}}
+
+
+class ByRole:
+    """A credential that shows in whose name a request is sent."""
+
+    names_callers = True
+
+    async def lines(self, who: Principal | None, call: int, deadline: float) -> bytes:
+        return f"x-caller: {who.subject} as {''.join(who.roles)}\r\n".encode() if who else b"x-caller: callgate\r\n"
+
+    def refused(self, who: Principal | None, line: bytes) -> bool:
+        return False
+
+    async def aclose(self) -> None: ...
+
+
+@pytest.mark.rule("RS-8")
+@pytest.mark.parametrize("stateless", [False, True])
+async def test_an_answer_is_sent_in_the_name_of_the_call_that_it_was_asked_for(tmp_path: Path, stateless: bool) -> None:
+    async with RawServer(AskingServer(stateless=stateless)) as server:
+        house = House(tmp_path, s=Server(url=server.url, protocol="legacy"))
+        house.upstreams._credential = lambda server, references: ByRole()
+
+        async def call(tool: str, role: str, ask: Ask | None = None) -> Answer:
+            plain = permitted("s", tool, {}, **FORMS)
+            who = msgspec.structs.replace(plain.call.principal, roles=(role,))
+            one = Permitted(msgspec.structs.replace(plain.call, principal=who), plain.verdict)
+            return await house.upstreams.send(one, Conduct(house.emit, ask))
+
+        async def as_somebody_else(question: Question) -> Answer:
+            await call("echo", "admin")  # the same person with more roles, meanwhile
+            return Answer(result=b'{"action":"accept"}')
+
+        async with house:
+            assert (await call("ask", "reader", as_somebody_else)).error is None
+        posts = [each for each in server.requests if each.method == "POST"]
+        (answer,) = [each for each in posts if "method" not in each.message]
+        assert answer.headers["x-caller"] == "alice as reader"

@@ -158,7 +158,9 @@ def _arguments(record: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
 def _principal(record: Mapping[str, Any]) -> Principal:
     actors = record.get("chain", ())
     chain = tuple(Actor(each["sub"], each.get("iss", ""), tuple(each.get("roles", ()))) for each in actors)
+    asserted = tuple(Actor(each["sub"], each.get("iss", "")) for each in record.get("asserted", ()))
     return Principal(
         subject=record["subject"], key="", tenant=record["tenant"], issuer=record.get("issuer", ""),
         roles=tuple(record.get("roles", ())), chain=chain, via=record.get("via") or "key",
+        asserted=asserted,
     )  # fmt: skip

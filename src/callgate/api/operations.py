@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from callgate.api import servers, shapes
+from callgate.api import secrets, servers, shapes
 from callgate.api.calls import Log
 from callgate.api.explain import explain
 from callgate.api.openapi import document
@@ -79,6 +79,10 @@ async def _explain(asked: Question) -> shapes.Explained:
     return await explain(asked.house, asked.reader, asked.body)
 
 
+async def _secrets(asked: Question) -> shapes.Secrets:
+    return await secrets.secrets(asked.house, asked.reader)
+
+
 async def _openapi(asked: Question) -> dict[str, Any]:
     return document(OPERATIONS)
 
@@ -121,6 +125,10 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "POST", "/api/v1/policy/explain", "explainPolicy", "What the policy says of a call that nobody has made.",
         shapes.Explained, _explain, takes=shapes.ExplainQuestion, refusals=(400, 403, 404, 413, 415),
+    ),
+    Operation(
+        "GET", "/api/v1/secrets", "listSecrets", "The names of the stored secrets and who uses them; never a value.",
+        shapes.Secrets, _secrets, refusals=(403,),
     ),
     Operation("GET", "/api/v1/openapi.json", "getOpenApi", "This document.", dict, _openapi),
 )  # fmt: skip

@@ -46,6 +46,8 @@ async def recognise(authorization: bytes | None, token: str, house: House, *, lo
     if who.via == "anonymous" and not loopback:
         # Anonymous callers were admitted for a gateway listener on loopback; this one is reached from elsewhere.
         raise Unauthenticated("This request carries no credential.", hint="Send the operator's token, or your own.")
+    if who.audience:
+        raise Unauthenticated("The token is for the gateway listener.", hint="Send a token of your own, or a key.")
     identity = house.settings.identity
-    laptop = who.via == "anonymous" and not identity.keys and not identity.jwt
+    laptop = who.via == "anonymous" and not identity.keys and not identity.jwt and identity.oauth is None
     return Reader(who, laptop or not READS_ALL.isdisjoint(who.roles))

@@ -77,6 +77,7 @@ class CallShown(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     outcome: str
     args: dict[str, Any] | str | None = None
     args_sha256: str = ""
+    asserted: tuple[dict[str, Any], ...] = ()
     bytes_in: int = 0
     bytes_out: int = 0
     chain: tuple[dict[str, Any], ...] = ()
@@ -93,6 +94,7 @@ class CallShown(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     rule: str = ""
     trace_id: str = ""
     transport: str = ""
+    txn: str = ""
     until: str = ""
     upstream_us: int = 0
     version: str = ""
@@ -155,6 +157,20 @@ class Explained(msgspec.Struct, frozen=True):
     explanation: Explanation
     text: str
     known_tool: bool
+
+
+class SecretShown(msgspec.Struct, frozen=True):
+    """One stored secret: times are ISO 8601, ``used_by`` are servers."""
+
+    name: str
+    version: int
+    created: str
+    updated: str
+    used_by: list[str]
+
+
+class Secrets(msgspec.Struct, frozen=True):
+    secrets: list[SecretShown]
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -44,6 +44,7 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     args: msgspec.Raw | None = None
     args_sha256: str = ""
+    asserted: tuple[dict[str, Any], ...] = ()
     bytes_in: int = 0
     bytes_out: int = 0
     chain: tuple[dict[str, Any], ...] = ()
@@ -60,6 +61,7 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     rule: str = ""
     trace_id: str = ""
     transport: str = ""
+    txn: str = ""
     until: str = ""
     upstream_us: int = 0
     version: str = ""
@@ -98,6 +100,7 @@ def _body(record: Record, principal: Principal, arguments: Arguments, limit: int
     return Body(
         args,
         digest,
+        tuple(map(_actor, principal.asserted)),
         record.bytes_in,
         record.bytes_out,
         tuple(map(_actor, principal.chain)),
@@ -114,6 +117,7 @@ def _body(record: Record, principal: Principal, arguments: Arguments, limit: int
         record.rule,
         record.trace_id,
         front.transport,
+        _txn(principal),
         "",
         record.upstream_ns // 1000,
         front.version,
@@ -143,6 +147,11 @@ def _arguments(value: Any, arguments: Arguments, limit: int) -> tuple[msgspec.Ra
 
 def _actor(actor: Actor) -> dict[str, Any]:
     return {"iss": actor.issuer, "roles": actor.roles, "sub": actor.subject}
+
+
+def _txn(principal: Principal) -> str:
+    """The transaction that a token of ours belongs to, the same through all exchanges."""
+    return str(principal.claims.get("txn", "")) if principal.audience else ""
 
 
 def _remains(record: Record, error: Exception) -> Body:

@@ -6,6 +6,7 @@ Every command is named here by a string and imported when it runs, so that `call
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -30,9 +31,22 @@ policy = App(name="policy", help="Test and explain policy files.", version_flags
 policy.command("callgate.cli.policy:run_tests", name="test", help="Run the tests that stand in the policy files.")
 policy.command("callgate.cli.policy:explain", name="explain", help="Show what every rule says of a call.")
 
+agent = App(name="agent", help="Show agents and make their secrets.", version_flags=[], group=NOUNS)
+agent.command("callgate.cli.agent:ls", name="ls", help="List the agents of the configuration.")
+agent.command("callgate.cli.agent:show", name="show", help="Show one agent.")
+agent.command(
+    "callgate.cli.agent:secret", name="secret", help="Make a secret for an agent, and its line for the configuration."
+)
+
 config = App(name="config", help="Show the settings and where they come from.", version_flags=[], group=NOUNS)
 config.command("callgate.cli.settings:show", name="show", help="Show every setting and its value.")
 config.command("callgate.cli.settings:schema", name="schema", help="Print the JSON Schema of callgate.yaml.")
+
+secret = App(name="secret", help="Keep the secrets that servers need.", version_flags=[], group=NOUNS)
+secret.command("callgate.cli.secret:set_", name="set", help="Keep a value, read from stdin or asked for.")
+secret.command("callgate.cli.secret:ls", name="ls", help="List the names, never the values.")
+secret.command("callgate.cli.secret:rm", name="rm", help="Drop a secret.")
+secret.command("callgate.cli.secret:rotate_key", name="rotate-key", help="Seal every secret with a new key.")
 
 COMMANDS = {
     "up": ("callgate.cli.up:up", "Start the gateway."),
@@ -45,8 +59,10 @@ COMMANDS = {
 }
 for order, (name, (where, says)) in enumerate(COMMANDS.items()):
     app.command(where, name=name, help=says, sort_key=order)
+app.command(agent)
 app.command(policy)
 app.command(config)
+app.command(secret)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -85,7 +101,9 @@ def usage(error: CycloptsError, arguments: Sequence[str]) -> UsageError:
     """A mistake on the command line, with the nearest name where there is one."""
     message, _, near = " ".join(str(error).split()).partition(" Did you mean ")
     near = near.partition("? ")[0].rstrip("?")
-    nouns = {"policy": " policy", "config": " config"}
+    nouns = {"agent": " agent", "policy": " policy", "config": " config", "secret": " secret"}
     command = next((text for text in arguments if text in COMMANDS or text in nouns), "")
+    if command == "secret":  # what was written there by mistake may be one
+        message = re.sub(r"=.*", "=…", message)
     more = f"`callgate{f' {command}' if command else ''} --help` says more."
     return UsageError(message, hint=f"Did you mean {near}?" if near else more)

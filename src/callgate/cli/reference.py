@@ -63,7 +63,7 @@ def reference() -> str:
     gateway = "\n".join(_rows(app["ls"], shared=True))
     parts = [_INTRO.replace("{gateway}", gateway)]
     parts += [_section(f"callgate {name}", app[name]) for name in COMMANDS]
-    for noun in ("policy", "config"):
+    for noun in ("agent", "policy", "config", "secret"):
         parts += [_section(f"callgate {noun} {name}", app[noun][name]) for name in _verbs(app[noun])]
     return "\n".join(parts)
 

@@ -9,6 +9,7 @@ from .addresses import Address, parse_address
 from .document import Document, decode, parse_document, read_document
 from .load import Loaded, Origin, load
 from .model import (
+    Agent,
     Audit,
     Bytes,
     Count,
@@ -16,13 +17,17 @@ from .model import (
     Issuer,
     Key,
     Limits,
+    OAuth,
     Seconds,
+    Secrets,
     Server,
     Settings,
     Text,
+    Vault,
     VirtualServer,
     doc,
 )
+from .references import STORES, is_reference, read_here, stored_name, variable_of
 from .render import render
 from .schema import schema, schema_text
 from .show import Row, show
@@ -31,7 +36,9 @@ if TYPE_CHECKING:
     from .watch import changes
 
 __all__ = [
+    "STORES",
     "Address",
+    "Agent",
     "Audit",
     "Bytes",
     "Count",
@@ -41,24 +48,31 @@ __all__ = [
     "Key",
     "Limits",
     "Loaded",
+    "OAuth",
     "Origin",
     "Row",
     "Seconds",
+    "Secrets",
     "Server",
     "Settings",
     "Text",
+    "Vault",
     "VirtualServer",
     "changes",
     "decode",
     "doc",
+    "is_reference",
     "load",
     "parse_address",
     "parse_document",
     "read_document",
+    "read_here",
     "render",
     "schema",
     "schema_text",
     "show",
+    "stored_name",
+    "variable_of",
 ]
 
 

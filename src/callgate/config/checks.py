@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 from callgate.errors import ConfigError, nearest
 
 from .addresses import Address, address_hint, parse_address
+from .auth_checks import check_apart, check_auth
 from .clients import NAME
 from .document import Document, missing
 from .model import Server, Settings
@@ -19,8 +21,9 @@ from .node import Path_
 ALGORITHMS = (
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448",
 )  # fmt: skip
+_SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749, section 3.3
 _LOCAL = {"args", "env", "cwd"}
-_REMOTE = {"headers", "ca_file", "proxy"}
+_REMOTE = {"headers", "ca_file", "proxy", "auth"}
 
 
 def check(settings: Settings, document: Document) -> Iterator[ConfigError]:
@@ -28,11 +31,13 @@ def check(settings: Settings, document: Document) -> Iterator[ConfigError]:
     for name, server in settings.servers.items():
         yield from _name(name, "servers", document)
         yield from _server(name, server, document)
+    yield from check_apart(settings.servers, document)
     for name in settings.virtual_servers:
         yield from _name(name, "virtual_servers", document)
         for key in ("tools", "prompts", "resources"):
             yield from _globs(name, key, settings, document)
     yield from _identity(settings, document)
+    yield from _vault(settings, document)
     yield from _listeners(settings, document)
 
 
@@ -68,6 +73,8 @@ def _server(name: str, server: Server, document: Document) -> Iterator[ConfigErr
         goes = "url" if stdio else "command"
         yield document.wrong(f"`{key}` has no effect without `{goes}`", (*at, key), hint=f"remove `{key}`", key=True)
     yield from _urls(at, server, document)
+    if not stdio:
+        yield from check_auth((*at, "auth"), server, document)
     if server.command is not None and not server.command.strip():
         yield document.wrong("`command` is empty", (*at, "command"), hint="name the program to start")
     if not server.disabled:
@@ -158,6 +165,48 @@ def _identity(settings: Settings, document: Document) -> Iterator[ConfigError]:
         if issuer.jwks_uri is not None and (why := url_fault(issuer.jwks_uri)):
             yield document.wrong(f"`jwks_uri` {why}", (*path, "jwks_uri"))
         yield from _exists((*path, "jwks_file"), issuer.jwks_file, document)
+    yield from _agents(settings, document)
+
+
+def _agents(settings: Settings, document: Document) -> Iterator[ConfigError]:
+    oauth = settings.identity.oauth
+    uris: list[tuple[Path_, str | None]] = [(("public_url",), settings.public_url)]
+    if oauth is not None:
+        uris.append((("identity", "oauth", "issuer"), oauth.issuer))
+    for name, agent in settings.identity.agents.items():
+        at: Path_ = ("identity", "agents", name)
+        if not NAME.fullmatch(name):
+            hint = "up to 64 letters, digits, `_`, `.` and `-`, the first a letter or digit"
+            yield document.wrong(f"`{name}` cannot be the name of an agent", at, hint=hint, key=True)
+        uris.append(((*at, "jwks_uri"), agent.jwks_uri))
+        for index, scope in enumerate(agent.scopes):
+            if not _SCOPE.fullmatch(scope):
+                yield document.wrong(f"`{scope}` cannot be a scope", (*at, "scopes", index), hint="no spaces or quotes")
+    for path, uri in uris:
+        if uri is not None and (why := url_fault(uri)):
+            yield document.wrong(f"`{path[-1]}` {why}", path, hint="write it like `https://mcp.example.org`")
+
+
+def _vault(settings: Settings, document: Document) -> Iterator[ConfigError]:
+    vault = settings.secrets.vault
+    at: Path_ = ("secrets", "vault")
+    if vault is None:
+        for name, server in settings.servers.items():
+            for key in ("env", "headers"):
+                for variable, value in getattr(server, key).items():
+                    if value.startswith("vault:"):
+                        path: Path_ = ("servers", name, key, variable)
+                        yield document.wrong("there is no vault", path, hint="set `secrets.vault.url`")
+        return
+    if why := url_fault(vault.url):
+        yield document.wrong(f"`url` {why}", (*at, "url"), hint="write it like `https://vault.example.org:8200`")
+    if (vault.token is None) == (vault.role is None):
+        hint = "`token: env:VAULT_TOKEN`, or `role:` with a Kubernetes service account"
+        yield document.wrong("the vault needs either `token` or `role`", at, hint=hint, key=True)
+    if vault.token is not None and vault.token.partition(":")[0] not in ("env", "file", "secret"):
+        hint = "write `env:VAULT_TOKEN`, `file:PATH` or `secret:NAME`, and replace the token that stood here"
+        yield document.wrong("`token` holds a token itself instead of a reference", (*at, "token"), hint=hint)
+    yield from _exists((*at, "ca_file"), vault.ca_file, document)
 
 
 def _listeners(settings: Settings, document: Document) -> Iterator[ConfigError]:
@@ -186,8 +235,8 @@ def _open_door(address: Address, settings: Settings, document: Document) -> Iter
     lacking = []
     if settings.policy is None or settings.policy == ():
         lacking.append(("a policy", "`policy: policy.yaml`"))
-    if not settings.identity.keys and not settings.identity.jwt:
-        lacking.append(("an identity source", "`identity:` with `keys:` or `jwt:`"))
+    if not settings.identity.keys and not settings.identity.jwt and settings.identity.oauth is None:
+        lacking.append(("an identity source", "`identity:` with `keys:`, `jwt:` or `oauth:`"))
     if lacking:
         needs, add = (" and ".join(part) for part in zip(*lacking, strict=True))
         hint = f"add {add}, or listen on 127.0.0.1:{address.port}"

@@ -16,7 +16,9 @@ Layer = Literal["flag", "environment", "file", "user file", "system file", "defa
 
 PREFIX = "CALLGATE_"
 # Read by the commands that talk to a gateway, by the demo, and by the store of secrets: not settings.
-NOT_SETTINGS = frozenset({"CALLGATE_URL", "CALLGATE_TOKEN", "CALLGATE_ADMIN_URL", "CALLGATE_DEMO_STAY"})
+NOT_SETTINGS = frozenset(
+    {"CALLGATE_URL", "CALLGATE_TOKEN", "CALLGATE_ADMIN_URL", "CALLGATE_DEMO_STAY", "CALLGATE_SECRETS_KEY"}
+)
 SECRET_PREFIX = "CALLGATE_SECRET_"
 _ALL_THE_WAY = 100
 _SECTIONS = 2  # the file, and the sections in it; one server or virtual server is replaced whole
@@ -70,6 +72,8 @@ def from_environment(env: Mapping[str, str], folder: str, problems: list[ConfigE
         path = tuple(part.lower() for part in name.removeprefix(PREFIX).split("__"))
         type_ = _type_at(Settings, path)
         if type_ is None:
+            if "SECRET" in name:  # a misspelt name does not make it less of one
+                source = Source("environment", f"{name}=…", "environment", folder)
             problems.append(_unknown(name, source))
             continue
         span = Span(0, len(name) + 1, 10_000)

@@ -240,6 +240,9 @@ def _home(env: Mapping[str, str], variable: str, below: str) -> Path:
 
 _PATHS = ("data_dir", "policy")
 _SERVER_PATHS = ("cwd", "ca_file")
+_SECRET_PATHS: tuple[tuple[Path_, str], ...] = (
+    (("secrets",), "key_file"), (("secrets", "vault"), "ca_file"), (("secrets", "vault"), "jwt_file"),
+)  # fmt: skip
 
 
 def _resolved(root: Node, base: Path) -> Node:
@@ -253,6 +256,9 @@ def _resolved(root: Node, base: Path) -> Node:
         command = server.items.get("command")
         if command is not None and Path(command.source.folder or base) != base and command.raw.startswith((".", "~")):
             _resolve(server, "command", base)  # another layer's `./server.py`
+    for part, key in _SECRET_PATHS:
+        if (section := node_at(root, part)) is not None:
+            _resolve(section, key, base)
     issuers = node_at(root, ("identity", "jwt"))
     for _, issuer in issuers.fields() if issuers is not None else ():
         _resolve(issuer, "jwks_file", base)

@@ -45,7 +45,7 @@ def masked(key: str, value: Any) -> Any:
         return {name: _by_name(str(name), text) for name, text in value.items()}
     if key == "args" and isinstance(value, Sequence):
         return _arguments([str(part) for part in value])
-    if key in ("url", "proxy", "jwks_uri") and isinstance(value, str):
+    if key in ("url", "proxy", "jwks_uri", "token_endpoint") and isinstance(value, str):
         return _url(value)
     return value
 

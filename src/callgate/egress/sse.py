@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from callgate.errors import UpstreamError
@@ -105,8 +106,11 @@ class Source(Protocol):
 class EventStream:
     """The events of one response, in order. ``next`` gives the data of the next one, ``None`` at the end.
 
-    At most ``HIGH_WATER`` bytes (or one event) wait here; then reading from the peer pauses.
+    At most ``HIGH_WATER`` bytes (or one event) wait here; then reading from the peer pauses. ``hide`` takes
+    secrets out of an event.
     """
+
+    hide: Callable[[bytes], bytes] | None = None
 
     def __init__(self, source: Source, limit: int) -> None:
         self._source = source
@@ -147,7 +151,7 @@ class EventStream:
         if self._paused and self._held <= HIGH_WATER // 2:
             self._paused = False
             self._source.resume()
-        return event
+        return event if self.hide is None else self.hide(event)
 
     @property
     def endpoint(self) -> bytes:

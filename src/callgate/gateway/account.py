@@ -70,7 +70,7 @@ def stranger(error: CallgateError, door: str) -> Record:
 def _alone(asked: Asked, house: House) -> bool:
     """Whether the caller is the only kind there is: a laptop without keys and issuers, whose user runs the servers."""
     identity = house.settings.identity
-    return asked.principal.via == "anonymous" and not identity.keys and not identity.jwt
+    return asked.principal.via == "anonymous" and not identity.keys and not identity.jwt and identity.oauth is None
 
 
 async def _keep(entry: Record, house: House) -> None:
@@ -100,7 +100,9 @@ def _answered(asked: Asked, reply: Answer) -> Record:
 
 def _refused(asked: Asked, error: CallgateError) -> Record:
     if isinstance(error, Denied):
-        return _entry(asked, "denied", asked.verdict.reason, error.rpc_code)
+        # Without a verdict it was not the policy that said no.
+        reason = asked.verdict.reason if error.verdict is not None else error.message
+        return _entry(asked, "denied", reason, error.rpc_code)
     outcome: Outcome = "refused"
     if isinstance(error, UpstreamError):
         outcome = "timeout" if isinstance(error, UpstreamTimeout) else "failed"

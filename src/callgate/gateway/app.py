@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -17,8 +16,10 @@ from starlette.types import Receive, Scope, Send
 from callgate import __version__
 from callgate.errors import CallgateError, Overloaded, ProtocolError, Unauthenticated
 from callgate.gateway import wire
+from callgate.gateway.challenge import challenge
 from callgate.gateway.front import FrontDesk
 from callgate.gateway.gate import is_loopback
+from callgate.gateway.oauth import oauth_routes
 from callgate.gateway.replay import Event, Stream
 from callgate.gateway.turn import EVENT, KEPT_EVENT
 from callgate.gateway.wire import INVALID_REQUEST
@@ -49,7 +50,9 @@ def gateway_app(desk: FrontDesk, admin_url: str = "") -> Starlette:
         for path, handler, methods in (("/sse", pages.line, ["GET"]), ("/messages", pages.said, ["POST"]))
     ]
     health = [Route("/healthz", pages.healthz), Route("/readyz", pages.readyz)]
-    return Starlette(routes=[*endpoint, *lines, *health], exception_handlers={404: _not_found, 500: _broken})
+    return Starlette(
+        routes=[*endpoint, *lines, *health, *oauth_routes(desk)], exception_handlers={404: _not_found, 500: _broken}
+    )
 
 
 class Pages:
@@ -88,11 +91,13 @@ class Pages:
     async def _governed(self, request: Request, door: str, answer: Answering) -> Response:
         """The answer to a request whose sender is recognised, whatever becomes of it."""
         try:
-            who = await self.desk.recognise(dict(request.scope["headers"]))
+            who = await self.desk.recognise(dict(request.scope["headers"]), door)
             response = await answer(request, who, door)
         except Unauthenticated as error:
             self.house.note_stranger(error, door)
-            response = _error(401, error.message, {"www-authenticate": 'Bearer realm="callgate"'}, error.rpc_code)
+            response = _error(
+                401, error.message, {"www-authenticate": challenge(error, door, self.house)}, error.rpc_code
+            )
         except CallgateError as error:
             status = getattr(error, "http_status", 429 if isinstance(error, Overloaded) else 400)
             response = _error(status, f"{error.message} {error.hint}".strip())
@@ -117,14 +122,17 @@ class Pages:
         if full and not session.takes_over(last):
             raise Overloaded("Too many open streams for this caller.")
         stream = session.listen(last)
-        return EventStream(stream, lambda: session.leave(stream), who.expires, {"mcp-session-id": session.id})
+        return EventStream(stream, lambda: session.leave(stream), self._left(who), {"mcp-session-id": session.id})
 
     async def _open_line(self, request: Request, who: Principal, door: str) -> Response:
         _check_reads(request)
         line = self.house.lines.open(who, door)
         path = request.scope["raw_path"].partition(b"?")[0].removesuffix(b"/sse")
         where = b"event: endpoint\ndata: %b/messages?session=%b\n\n" % (path, line.id.encode())
-        return EventStream(line.stream, lambda: self.house.lines.leave(line), who.expires, first=where)
+        return EventStream(line.stream, lambda: self.house.lines.leave(line), self._left(who), first=where)
+
+    def _left(self, who: Principal) -> Callable[[], float]:
+        return lambda: self.house.recogniser.left(who)
 
     async def _take(self, request: Request, who: Principal, door: str) -> Response:
         line = self.house.lines.find(request.query_params.get("session", ""), who, door)
@@ -184,20 +192,20 @@ def _from_here(request: Request) -> bool:
 
 class EventStream(StreamingResponse):
     """A stream on its way to a client, until it ends, however it ends (then ``leave`` is called), at the latest when
-    the credential expires that opened it. ``first`` is what it begins with.
+    the credential ends that opened it: ``left`` says in how many seconds. ``first`` is what it begins with.
     """
 
     def __init__(
         self,
         stream: Stream,
         leave: Callable[[], None],
-        expires: float,
+        left: Callable[[], float],
         more: Mapping[str, str] = NO_HEADERS,
         first: bytes = b":\n\n",
     ) -> None:
         self.stream = stream
         self.leave = leave
-        self.expires = expires
+        self.left = left
         self.first = first
         headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", **more}
         super().__init__(self._events(), media_type="text/event-stream", headers=headers)
@@ -212,13 +220,13 @@ class EventStream(StreamingResponse):
         yield self.first
         for missed in self.stream.missed:
             yield _written(missed)
-        while (left := self.expires - time.time()) > 0:
+        while (left := self.left()) > 0:
             try:
                 event = await asyncio.wait_for(self.stream.get(), min(WARM, left))
             except TimeoutError:
                 yield b":\n\n"
                 continue
-            if event is None:
+            if event is None or not self.left():
                 return
             yield _written(event)
 

@@ -14,6 +14,7 @@ from callgate.config import Limits
 from callgate.errors import CallgateError, ProtocolError, Unauthenticated
 from callgate.gateway import wire
 from callgate.gateway.batch import answer_batch, part
+from callgate.gateway.challenge import challenge, check_audience
 from callgate.gateway.dispatch import in_session, modern, start_session
 from callgate.gateway.gate import Names, Refusal
 from callgate.gateway.inbound import NOBODY, Inbound, Reply, check_shape, id_of, now
@@ -32,7 +33,6 @@ log = logging.getLogger("callgate.gateway")
 REMEMBERED = 256
 #: Bytes of large bodies that may wait to be complete, of all connections together: strangers may send them too.
 HELD = 256 * 1024 * 1024
-CHALLENGE = b'www-authenticate: Bearer realm="callgate"\r\n'
 
 
 class FrontDesk:
@@ -73,21 +73,29 @@ class FrontDesk:
     def expects_continue(headers: Sequence[tuple[bytes, bytes]]) -> bool:
         return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
 
-    async def recognise(self, headers: Mapping[bytes, bytes]) -> Principal:
+    async def recognise(self, headers: Mapping[bytes, bytes], door: str) -> Principal:
         credential = headers.get(b"authorization")
         recogniser = self.house.recogniser
-        return recogniser.known(credential) or await recogniser.recognise(credential)
+        who = recogniser.known(credential) or await recogniser.recognise(credential)
+        if who.audience:
+            check_audience(who, door, self.house)
+        return who
 
     async def serve(self, turn: Turn, body: bytes) -> None:
         """Answer one POST, whatever happens."""
         try:
-            who = self.house.recogniser.known(turn.headers.get(b"authorization")) or await self.recognise(turn.headers)
+            who = self.house.recogniser.known(turn.headers.get(b"authorization"))
+            if who is None:
+                who = await self.recognise(turn.headers, turn.door)
+            elif who.audience:
+                check_audience(who, turn.door, self.house)
             streams = self._content(turn.headers)
             reply = await self._reply(turn, who, body, streams)
             turn.finish(reply)
         except Unauthenticated as error:
             self.house.note_stranger(error, turn.door)
-            turn.answer(401, wire.error(None, RpcError(error.rpc_code, error.message)), CHALLENGE)
+            header = b"www-authenticate: %b\r\n" % challenge(error, turn.door, self.house).encode()
+            turn.answer(401, wire.error(None, RpcError(error.rpc_code, error.message)), header)
         except CallgateError as error:
             reply = failure(turn.id, error, modern=False)
             turn.answer(reply.status if reply.status != 200 else 400, reply.body)

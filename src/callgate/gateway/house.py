@@ -6,17 +6,17 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-import os
 import time
 
 import msgspec
 
 from callgate import __version__
-from callgate.audit import Journal
+from callgate.audit import Journal, Record
 from callgate.catalog import Catalog, Changes, View
 from callgate.config import Loaded, Server
 from callgate.egress import HttpPool
 from callgate.errors import ConfigError, NotFound, Overloaded, Unauthenticated
+from callgate.gateway import showing
 from callgate.gateway.account import stranger
 from callgate.gateway.bus import Bus
 from callgate.gateway.changes import ListChanges
@@ -29,13 +29,14 @@ from callgate.gateway.parking import ParkingLot
 from callgate.gateway.pipeline import Asked
 from callgate.gateway.rounds import named
 from callgate.gateway.seal import Seal
+from callgate.gateway.secret_changes import follow_secrets
 from callgate.gateway.session import Sessions
 from callgate.gateway.streams import Streams
 from callgate.gateway.subscribing import Subscriptions
 from callgate.gateway.task_news import STATUS, heard
 from callgate.gateway.task_store import Tasks
 from callgate.gateway.telling import Telling
-from callgate.identity import Recogniser
+from callgate.identity import Recogniser, Secrets, exchanges_callers, token_issuer
 from callgate.policy import Policy, load_policy, open_policy, settle
 from callgate.store import Database, Listings, SqliteAudit, open_database, secret_key
 from callgate.telemetry import Metrics
@@ -52,7 +53,7 @@ STRANGERS = 20
 #: Settings that a running gateway cannot take over.
 FIXED = (
     "listen", "admin_listen", "data_dir", "audit", "limits", "startup_wait", "watch", "log_level", "list_page_size",
-    "allowed_hosts", "allowed_origins",
+    "allowed_hosts", "allowed_origins", "public_url", "secrets",
 )  # fmt: skip
 
 
@@ -87,6 +88,8 @@ class House:
         self.tasks = Tasks(lambda: secret_key(loaded.data_dir, "tasks"), self._fingerprint, self.settings.limits)
         self._hear()
         self.egress = HttpPool()
+        self.secrets = Secrets(loaded, self.database)
+        self.credentials = showing.credentials(self)
         self.recogniser = self._recogniser(loaded)
         self.upstreams = self._upstreams(loaded)
         self._places: dict[str, int] = {}
@@ -113,8 +116,9 @@ class House:
             on_news=self.bus.heard,
             on_common_again=self.overlays.ended,
             state_dir=loaded.data_dir,
-            resolve_secret=secret,
+            resolve_secret=self.secrets.resolve,
             client_info={"name": "callgate", "version": __version__},
+            credential=showing.maker(self),
         )
 
     async def open(self) -> None:
@@ -128,6 +132,7 @@ class House:
         self.catalog.restore({each.server: each for each in same})
         await self.upstreams.apply(self.settings.servers, self.loaded.base)
         self._own(asyncio.create_task(self._sweep(), name="sweep"))
+        self._own(asyncio.create_task(follow_secrets(self), name="secrets"))
 
     async def aclose(self) -> None:
         tasks = tuple(self._tasks)
@@ -143,6 +148,7 @@ class House:
         await self.catalog.aclose()
         await self.upstreams.aclose()
         await self.recogniser.aclose()
+        await self.secrets.aclose()
         await self.egress.aclose()
         await self.journal.aclose()
         await asyncio.to_thread(self.audit.close)
@@ -165,7 +171,7 @@ class House:
             log.warning("changed, but only taken over at the next start: %s", ", ".join(fixed))
         before = after = self.recogniser
         before_policy = self.policy
-        if old.identity != new.identity:
+        if old.identity != new.identity or exchanges_callers(old) != exchanges_callers(new):
             after = await asyncio.to_thread(self._recogniser, loaded)
         # Nothing fails from here on, and no call sees half of it: there is no wait before the last line but one.
         self.loaded = loaded
@@ -174,6 +180,7 @@ class House:
         self.pages.clear()
         if after is not before:
             after.inherit(before)
+            self.credentials.forget_all()
             self.recogniser = after
             self.lines.close()
             self.sessions.close_streams()  # whoever is still known opens them again
@@ -235,13 +242,21 @@ class House:
 
     def note_stranger(self, error: Unauthenticated, door: str) -> None:
         """Record a refused credential; a flood of them is counted, not written (``STRANGERS`` a second are)."""
-        self.refusals.add("401")
+        self.note_refused(stranger(error, door), 401)
+
+    def note_refused(self, record: Record, status: int) -> None:
+        self.refusals.add(str(status))
         second = int(time.monotonic())
         if second != self._strangers[0]:
             self._strangers = (second, 0)
         if self._strangers[1] < STRANGERS and not self.journal.full:
             self._strangers = (second, self._strangers[1] + 1)
-            self.journal.put(stranger(error, door))
+            self.journal.put(record)
+
+    @property
+    def public_url(self) -> str:
+        """Where clients reach the gateway listener, without a slash at the end."""
+        return (self.settings.public_url or self.urls["mcp"].removesuffix("/mcp")).rstrip("/")
 
     def statuses(self) -> tuple[ServerStatus, ...]:
         return self.upstreams.statuses()
@@ -253,7 +268,10 @@ class House:
         async def fetch(url: str) -> bytes:
             return await self.egress.fetch(url)
 
-        return Recogniser(loaded.settings.identity, loopback=self.loopback, fetch=fetch, base=loaded.base)
+        identity = loaded.settings.identity
+        own = token_issuer(identity, lambda: self.public_url, loaded.data_dir, fetch)
+        made = Recogniser(identity, loopback=self.loopback, fetch=fetch, base=loaded.base, own=own)
+        return showing.join(made, self, loaded.settings)
 
     def _listed(self, listing: Listing) -> None:
         if listing.server in self._withdrawals:
@@ -322,6 +340,7 @@ class House:
             await asyncio.sleep(SWEEP_EVERY)
             self.sessions.sweep()
             self.tasks.sweep()
+            self.credentials.tokens.sweep(time.time())
 
     def _gauges(self) -> None:
         self.metrics.gauge("callgate_sessions", "Open legacy sessions.", lambda: len(self.sessions))
@@ -352,12 +371,3 @@ def _policy(loaded: Loaded) -> Policy:
             place=failed.place,
         )
     return policy
-
-
-def secret(name: str) -> str:
-    """A `secret:NAME` reference: the environment variable ``CALLGATE_SECRET_NAME`` until there is a secret store."""
-    variable = "CALLGATE_SECRET_" + "".join(c if c.isalnum() else "_" for c in name).upper()
-    value = os.environ.get(variable)
-    if value is None:
-        raise ConfigError(f"The secret {name!r} is not set.", hint=f"Set the environment variable {variable}.")
-    return value

@@ -10,10 +10,11 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp
 
-from callgate.config import Loaded, changes, render
+from callgate.config import Loaded, Settings, changes, render
 from callgate.errors import ConfigError
 from callgate.gateway.app import gateway_app
 from callgate.gateway.front import BackDesk, FrontDesk
@@ -41,7 +42,7 @@ class Gateway:
         self._stopped = asyncio.Event()
         settings = loaded.settings
         names = [
-            Names(split_address(address)[0], sock.getsockname()[1], settings.allowed_hosts, origins)
+            Names(split_address(address)[0], sock.getsockname()[1], _hosts(settings), origins)
             for address, sock, origins in (
                 (settings.listen, self._sockets[0], settings.allowed_origins),
                 (settings.admin_listen, self._sockets[1], ()),  # pages that may call have no business there
@@ -115,6 +116,12 @@ class Gateway:
 
     def _files(self) -> tuple[Path, ...]:
         return self.house.loaded.files
+
+
+def _hosts(settings: Settings) -> tuple[str, ...]:
+    """Names that the listeners answer to besides their own."""
+    public = urlsplit(settings.public_url or "").netloc
+    return (*settings.allowed_hosts, public) if public else settings.allowed_hosts
 
 
 def bind_both(loaded: Loaded) -> tuple[socket.socket, socket.socket]:

@@ -11,7 +11,6 @@ import contextlib
 import logging
 import queue
 import threading
-import time
 from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from callgate.errors import CallgateError, ProtocolError, Unauthenticated
 from callgate.gateway import wire
 from callgate.gateway.batch import answer_batch, part
+from callgate.gateway.challenge import check_audience
 from callgate.gateway.dispatch import in_session, modern, notified, start_session
 from callgate.gateway.inbound import Inbound, Reply, check_shape, id_of, is_response, now
 from callgate.gateway.ladder import is_modern
@@ -41,6 +41,8 @@ class StdioFront:
     """Serves one client until its stdin ends."""
 
     def __init__(self, house: House, who: Principal, door: str, pipes: tuple[BinaryIO, BinaryIO]) -> None:
+        if who.audience:
+            check_audience(who, door, house)
         self.house = house
         self.who = who
         self.door = door
@@ -182,8 +184,8 @@ class StdioFront:
         try:
             if self._warm is not None and not self._warm.done():
                 await asyncio.shield(self._warm)
-            if self.who.expires <= time.time():  # on every request anew (rule RS-9)
-                expired = Unauthenticated("The token has expired.", hint="Start again with a new one.")
+            if not self.house.recogniser.left(self.who):  # on every request anew (rule RS-9)
+                expired = Unauthenticated("The token does not hold any more.", hint="Start again with a new one.")
                 self.house.note_stranger(expired, self.door)
                 raise expired
             inbound = Inbound(message, self.who, self.door, size, now(), None, self.session, self._conduct)

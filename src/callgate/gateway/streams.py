@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from callgate.gateway.changes import list_topic
 from callgate.gateway.inbound import NOBODY, Inbound, Reply, result
 from callgate.gateway.subscribing import MOST, wish
 from callgate.gateway.task_news import listened
-from callgate.types import Emit, Front
+from callgate.types import Emit, Front, Principal
 
 if TYPE_CHECKING:
     from callgate.gateway.house import House
@@ -58,12 +57,12 @@ class Listening:
         """The stream ends with its result, when everything that waits is delivered."""
         self._mail.end()
 
-    async def deliver(self, emit: Emit) -> None:
-        """Hand over what is heard until the end, at the latest until the credential has expired."""
-        left = self.principal.expires - time.time()
+    async def deliver(self, emit: Emit, credential: Callable[[Principal], float]) -> None:
+        """Hand over what is heard until the end, at the latest until the credential has ended (in so many seconds)."""
+        left = credential(self.principal)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(left if left < float("inf") else None):
-                while (message := await self._mail.next()) is not None:
+                while (message := await self._mail.next()) is not None and credential(self.principal):
                     await say(message, emit)
 
     def closing(self) -> bytes:
@@ -116,7 +115,7 @@ async def listen(inbound: Inbound, front: Front, house: House) -> Reply:
     try:
         honoured = await _honour(stream, wanted, inbound, house)
         await say(stream.notification(ACKNOWLEDGED, {"notifications": honoured}), emit)
-        await stream.deliver(emit)
+        await stream.deliver(emit, lambda who: house.recogniser.left(who))
         end = result(inbound, stream.closing())
         if front.transport == "http":
             return end

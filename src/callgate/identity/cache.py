@@ -23,7 +23,8 @@ REFUSED_SECONDS = 5.0
 class Trust(Protocol):
     """The key that verified a token: ``trusted`` turns false when its issuer withdraws it."""
 
-    trusted: bool
+    @property
+    def trusted(self) -> bool: ...
 
 
 class Verified(msgspec.Struct, frozen=True):

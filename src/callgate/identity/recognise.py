@@ -9,15 +9,20 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from callgate.config import Identity
 from callgate.types import Principal
 
-from .cache import Accepted, Refusals
+from .cache import Accepted, Refusals, Verified
 from .keys import anonymous, holders, principal_key
+from .oauth.agents import PREFIX
 from .operator import OPERATOR_PREFIX
 from .refusal import Refused
+from .upstream.presented import Presented
 
 if TYPE_CHECKING:
+    from .oauth.issuing import TokenIssuer
     from .tokens import Tokens
 
 log = logging.getLogger("callgate.identity")
@@ -32,7 +37,9 @@ class Recogniser:
 
     ``loopback`` says that only this machine can reach the listener; elsewhere nobody is anonymous.
     ``fetch`` brings the bytes behind a URL, ``clock`` seconds since the epoch; ``base`` is the folder that
-    ``jwks_file`` is relative to. ``anonymous`` is the principal of callers without credentials, or ``None``.
+    ``jwks_file`` is relative to; ``own`` is our own token service.
+    ``anonymous`` is the principal of callers without credentials, or ``None``;
+    ``presented`` keeps tokens that are to be exchanged, ``revoked`` is told the key of a principal.
     Raises ConfigError.
     """
 
@@ -44,18 +51,26 @@ class Recogniser:
         fetch: Callable[[str], Awaitable[bytes]],
         clock: Callable[[], float] = time.time,
         base: Path | None = None,
+        own: TokenIssuer | None = None,
     ) -> None:
         self.anonymous: Principal | None = anonymous() if _admits_anonymous(identity, loopback) else None
+        self.presented: Presented | None = None
+        self.revoked: Callable[[str], None] = lambda principal: None
         self._clock = clock
-        self._holders = holders(identity.keys)
+        # A suspended agent is suspended, however it comes.
+        gone = {PREFIX + name for name, agent in identity.agents.items() if agent.status != "active"}
+        self._holders = {key: who for key, who in holders(identity.keys).items() if who.subject not in gone}
         self._issuers = frozenset(each.issuer for each in identity.jwt)
         self._accepted = Accepted()
         self._refusals = Refusals()
         self._tokens: Tokens | None = None
-        if identity.jwt:
+        self.own = own
+        if identity.jwt or own is not None:
             from .tokens import Tokens  # brings cryptography: 50 ms that nobody without issuers waits for
 
-            self._tokens = Tokens(identity.jwt, fetch, clock, base or Path())
+            self._tokens = Tokens(identity.jwt, fetch, clock, base or Path(), own)
+        if own is not None:
+            own.recognise = self.recognise
 
     def known(self, authorization: bytes | None) -> Principal | None:
         """The principal if no work is needed to say so; ``None`` means: ask ``recognise``.
@@ -95,20 +110,35 @@ class Recogniser:
         if before is not None:
             raise before
         try:
-            verified = await self._tokens.verify(credential)
+            verified = self._proven(await self._tokens.verify(credential), digest)
             self._accepted.put(digest, verified, self._clock())
         except Refused as refused:
             self._refusals.put(digest, refused, self._clock())
             raise
-        return verified.principal
+        principal = verified.principal
+        if self.presented is not None and (self.own is None or principal.claims.get("iss") != self.own.issuer):
+            self.presented.put(digest, credential, principal.expires, principal.key)
+        return principal
+
+    def _proven(self, verified: Verified, digest: bytes) -> Verified:
+        """Where a server's issuer is to exchange the token, the principal gets its digest."""
+        if self.presented is None:
+            return verified
+        return msgspec.structs.replace(verified, principal=msgspec.structs.replace(verified.principal, proof=digest))
 
     def holds(self, who: Principal) -> bool:
         """Whether somebody who was recognised before would still be the same: what runs for long asks again."""
         if who.via == "key":
             return who in self._holders.values()
+        if who.audience:
+            return self.own is not None and self.own.holds(who)
         if who.via == "jwt":
             return who.expires > self._clock() and who.issuer in self._issuers
         return who.via == "operator" or self.anonymous is not None
+
+    def left(self, who: Principal) -> float:
+        """For how long what somebody opened may go on (seconds): a token of ours may end before it expires."""
+        return 0.0 if who.audience and not self.holds(who) else max(0.0, who.expires - self._clock())
 
     def start(self) -> None:
         """Begin to fetch the keys of all issuers, so that the first token does not wait. Needs a running loop."""
@@ -126,18 +156,24 @@ class Recogniser:
 
         Kept in memory: tokens that outlive the process are revoked at their issuer.
         """
-        self._accepted.revoke(principal_key(issuer, subject), self._clock())
+        key = principal_key(issuer, subject)
+        self._accepted.revoke(key, self._clock())
+        self.revoked(key)
+        if self.own is not None:  # and what agents hold in the subject's name
+            self.own.revoke_subject(subject if issuer in ("", self.own.issuer) else f"{issuer}#{subject}")
 
     async def aclose(self) -> None:
         if self._tokens is not None:
             await self._tokens.aclose()
+        if self.own is not None:
+            await self.own.aclose()
 
 
 def _admits_anonymous(identity: Identity, loopback: bool) -> bool:
     if not loopback:
         return False
     if identity.anonymous is None:
-        return not identity.keys and not identity.jwt
+        return not identity.keys and not identity.jwt and identity.oauth is None
     return identity.anonymous
 
 

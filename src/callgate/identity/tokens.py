@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from joserfc import jws
@@ -16,7 +16,7 @@ from joserfc.util import urlsafe_b64decode
 
 from callgate.config import Issuer
 from callgate.errors import ConfigError, nearest
-from callgate.types import Principal
+from callgate.types import Actor, Principal
 
 from .cache import Verified
 from .claims import check_audience, check_times, names_of, read_object, subject_of
@@ -24,12 +24,20 @@ from .jwks import ALGORITHMS, KeySource, Signer
 from .keys import principal_key
 from .refusal import Refused
 
+if TYPE_CHECKING:
+    from .oauth.issuing import TokenIssuer
+
 log = logging.getLogger("callgate.identity")
 
 Fetch = Callable[[str], Awaitable[bytes]]
 
 # RFC 8725, section 3.11: other types (logout tokens, DPoP proofs, assertions) are not for the bearer.
 _TYPES = frozenset({"jwt", "at+jwt", "jose"})
+
+
+# Claims that only our own tokens may bring to a rule.
+_CHAINS = frozenset({"act", "delegation_chain"})
+MOST_ACTORS = 16
 
 
 class ConfiguredAlgorithms(JWSRegistry):
@@ -108,17 +116,26 @@ class TrustedIssuer:
             issuer=self.config.issuer,
             roles=names_of(claims, self.config.roles_claim),
             groups=names_of(claims, self.config.groups_claim),
-            # A foreign `act` says who acted, attested by nobody we know: no rule may see it (DEL-11).
-            claims={name: value for name, value in claims.items() if name != "act"},
+            # A foreign `act` says who acted, attested by nobody we know: it may only add denials (DEL-10, DEL-11).
+            claims={name: value for name, value in claims.items() if name not in _CHAINS},
             via="jwt",
             expires=expires + self.config.leeway,
+            asserted=asserted_chain(claims.get("act"), self.config.issuer),
         )
 
 
 class Tokens:
     """All issuers of the configuration. Raises ConfigError for settings that cannot be meant."""
 
-    def __init__(self, issuers: Iterable[Issuer], fetch: Fetch, clock: Callable[[], float], base: Path) -> None:
+    def __init__(
+        self,
+        issuers: Iterable[Issuer],
+        fetch: Fetch,
+        clock: Callable[[], float],
+        base: Path,
+        own: TokenIssuer | None = None,
+    ) -> None:
+        self._own = own
         self._issuers: dict[str, TrustedIssuer] = {}
         for config in issuers:
             if config.issuer in self._issuers:
@@ -137,11 +154,16 @@ class Tokens:
         except ValueError as error:
             raise Refused("not accepted", f"not a readable token: {ascii(str(error))[:80]}") from None
         name = claims.get("iss")
+        if self._own is not None and name == self._own.issuer:
+            return await self._own.verify(token, header, claims)
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
             raise Refused("not accepted", f"iss {ascii(name)[:200]} is not configured")
         # Only this issuer's keys are tried, so no issuer can sign for another one (rule AST-10).
-        return await issuer.verify(token, header, claims)
+        verified = await issuer.verify(token, header, claims)
+        if self._own is not None and self._own.agents.claims(verified.principal.subject):
+            raise Refused("not accepted", "the subject has the name of an agent of ours")
+        return verified
 
     def start(self) -> None:
         for issuer in self._issuers.values():
@@ -156,6 +178,21 @@ class Tokens:
 
     async def aclose(self) -> None:
         await asyncio.gather(*(issuer.keys.aclose() for issuer in self._issuers.values()))
+
+
+def asserted_chain(act: object, issuer: str) -> tuple[Actor, ...]:
+    """The actors that a nested ``act`` names, oldest first.
+
+    >>> [actor.subject for actor in asserted_chain({"sub": "b", "act": {"sub": "a"}}, "https://idp")]
+    ['a', 'b']
+    """
+    found: list[Actor] = []
+    while isinstance(act, dict) and len(found) < MOST_ACTORS:
+        subject, from_ = act.get("sub"), act.get("iss", issuer)
+        if isinstance(subject, str) and isinstance(from_, str):
+            found.append(Actor(subject, from_))
+        act = act.get("act")
+    return tuple(reversed(found))
 
 
 def _audience(config: Issuer) -> frozenset[str]:

@@ -1,9 +1,10 @@
 """Whom and what a rule is for: everything but its condition.
 
-Two rules of reading that the language page states:
+Three rules of reading that the language page states:
 
 * The current actor is the last of the delegation chain. Who comes without a chain acts for itself, so ``agents``
   and ``chain_any`` look at the caller then.
+* Actors that only a foreign token names (``asserted``) are seen by deny rules, by no other.
 * An anonymous caller is matched by a deny rule like anybody else, but by an allow or ask rule only when
   ``to.subjects`` names ``anonymous`` itself: neither a missing ``to`` nor a wildcard lets strangers in. An ask rule
   that does not name them bars them: nobody can approve what nobody answers for (``with_barriers``).
@@ -44,15 +45,24 @@ class Matcher:
         if who.via == ANONYMOUS and self._rule.effect != "deny" and not self.welcomes_strangers():
             return "to"
         for field, names in self._to.items():
-            if not names.match_any(_values(field, who)):
+            if not names.match_any(self._values(field, who)):
                 return f"to.{field}"
-        if self._chain and not any(self._fits(actor) for actor in actors(who)):
+        if self._chain and not any(self._fits(actor) for actor in self._actors(who)):
             return "chain_any"
         return ""
 
     def welcomes_strangers(self) -> bool:
         subjects = self._to.get("subjects")
         return subjects is not None and subjects.names(ANONYMOUS)
+
+    def _actors(self, who: Principal) -> tuple[Actor, ...]:
+        """What a foreign token says of its actors counts against the caller only (rule DEL-10)."""
+        return (*actors(who), *who.asserted) if self._rule.effect == "deny" else actors(who)
+
+    def _values(self, field: str, who: Principal) -> Iterable[str]:
+        if field == "agents" and who.asserted and self._rule.effect == "deny":
+            return (actors(who)[-1].subject, who.asserted[-1].subject)
+        return _values(field, who)
 
     def _fits(self, actor: Actor) -> bool:
         values = {"subjects": (actor.subject,), "roles": actor.roles}

@@ -6,16 +6,22 @@ from callgate.store.audit import SqliteAudit
 from callgate.store.keys import secret_key
 from callgate.store.listings import KnownListing, Listings, ListingStore
 from callgate.store.rows import AuditFilters, AuditRow
+from callgate.store.secrets import SealedSecret, SecretRows, SqliteSecrets
+from callgate.store.sqlite import FILE as DATABASE
 from callgate.store.sqlite import Database, open_database
 
 __all__ = [
+    "DATABASE",
     "AuditFilters",
     "AuditRow",
     "Database",
     "KnownListing",
     "ListingStore",
     "Listings",
+    "SealedSecret",
+    "SecretRows",
     "SqliteAudit",
+    "SqliteSecrets",
     "open_database",
     "secret_key",
 ]

@@ -6,7 +6,7 @@ places: ``tables.py``, ``migrations/versions/`` and this one.
 
 from __future__ import annotations
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every revision this code knows, oldest first."""
 
 HEAD = REVISIONS[-1]
@@ -35,5 +35,15 @@ CREATE TABLE listings (
     body TEXT NOT NULL,
     seen_at FLOAT NOT NULL,
     PRIMARY KEY (tenant, server)
+);
+CREATE TABLE secrets (
+    tenant TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    key_id TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    created_at FLOAT NOT NULL,
+    updated_at FLOAT NOT NULL,
+    PRIMARY KEY (tenant, name)
 );
 """

@@ -2,5 +2,6 @@
 
 from .child import without_last_words
 from .fleet import Upstreams
+from .references import References
 
-__all__ = ["Upstreams", "without_last_words"]
+__all__ = ["References", "Upstreams", "without_last_words"]

@@ -41,6 +41,9 @@ class Program(msgspec.Struct, frozen=True):
     base: Path
     max_line: int
 
+    def __repr__(self) -> str:
+        return f"Program({self.command!r})"  # the environment may hold secrets
+
 
 class Child(asyncio.SubprocessProtocol):
     """A running program. ``on_line`` gets each line of stdout without its end; ``on_exit`` once, with a sentence

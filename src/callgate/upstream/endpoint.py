@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
 
 from callgate.egress import Origin, Response, encode_headers
 from callgate.errors import ConfigError, UpstreamError
+from callgate.types import Call, Principal
 
 from .wire import Envelope, has_error, read, read_all
 
@@ -14,14 +19,66 @@ _OURS = re.compile(r"(?i)(host|connection|content-.*|transfer-encoding|accept|mc
 _REFUSED = {401: "refused callgate's credentials", 403: "refused access", 429: "is receiving too many requests"}
 
 
+_PLAIN = re.compile(rb"[\w.~-]+")
+_ESCAPED = "\"&'+<>`"
+
+MASKED = b"********"
+SHORTEST = 16  # a shorter token is a word like any other
+
+
+class Credential(Protocol):
+    """Shows a server whose request it gets: which caller's, or that it is callgate's own (``names_callers`` false)."""
+
+    names_callers: bool
+
+    async def lines(self, who: Principal | None, call: int, deadline: float) -> bytes:
+        """The header line of a request: of a caller, or of callgate itself."""
+
+    def refused(self, who: Principal | None, line: bytes) -> bool:
+        """The server answered 401 to this line: whether another one is worth a try."""
+
+    async def aclose(self) -> None: ...
+
+
+class Whose(msgspec.Struct, frozen=True):
+    """Whose a message is that belongs to no call, or cannot be told from one: as it was when it was written."""
+
+    principal: Principal | None
+    id: int = 0
+
+
+class Shown:
+    """Whose a link is: ``whose`` is its owner as it was recognised last; ``None`` is callgate itself."""
+
+    def __init__(self, credential: Credential, whose: Principal | None) -> None:
+        self.credential = credential
+        self.whose = whose
+
+    def show(self, who: Principal) -> None:
+        """The next messages on a stream that cannot tell calls apart are of ``who``. Raises UpstreamError."""
+        if not self.credential.names_callers:
+            return
+        before = self.whose
+        if before is None or (before.key, before.chain, before.roles) != (who.key, who.chain, who.roles):
+            raise UpstreamError("keeps this session for its owner, through the same agents and with the same roles")
+        self.whose = who
+
+
 class Endpoint:
     """Posts messages with the configured headers. Streams that stay open for long have connections of their own
     (``streams``), so that they take none from calls. Nothing of the client's request goes along: not its
     headers, and never its ``Authorization`` (RS-8).
+
+    Where it is ``shown`` whose requests they are: of the call that one is made for, else of the owner of the link.
     """
 
     def __init__(
-        self, origin: Origin, headers: dict[str, str], target: str | None = None, streams: Origin | None = None
+        self,
+        origin: Origin,
+        headers: dict[str, str],
+        target: str | None = None,
+        streams: Origin | None = None,
+        shown: Shown | None = None,
     ) -> None:
         for name in headers:
             if _OURS.match(name):
@@ -29,6 +86,7 @@ class Endpoint:
         self._origin = origin
         self._streams = streams or origin
         self._headers = headers
+        self.shown = shown
         self.url = origin.address.origin + (target or origin.address.target)
         common = b"user-agent: callgate\r\n" + encode_headers(headers)
         both = b"content-type: application/json\r\naccept: application/json, text/event-stream\r\n"
@@ -38,22 +96,89 @@ class Endpoint:
 
     def at(self, target: str) -> Endpoint:
         """The same server and headers at another path."""
-        return Endpoint(self._origin, self._headers, target, self._streams)
+        return Endpoint(self._origin, self._headers, target, self._streams, self.shown)
 
-    def post(self, headers: bytes, body: bytes, deadline: float, replay: bool = False) -> Awaitable[Response]:
+    def post(
+        self, headers: bytes, body: bytes, deadline: float, replay: bool = False, call: Call | Whose | None = None
+    ) -> Awaitable[Response]:
+        if self.shown is not None:
+            return self._showing(lambda shown: self._posted(shown + headers, body, deadline, replay), deadline, call)
         data = b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body)
         return self._origin.request(data, deadline, events=True, replay=replay)
 
-    async def listen(self, headers: bytes, deadline: float) -> Response:
-        return await self._streams.request(self._get + headers + b"\r\n", deadline, events=True, replay=True)
+    def _posted(self, headers: bytes, body: bytes, deadline: float, replay: bool) -> Awaitable[Response]:
+        data = b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body)
+        return self._origin.request(data, deadline, events=True, replay=replay)
+
+    async def listen(self, headers: bytes, deadline: float, call: Call | None = None) -> Response:
+        def send(shown: bytes) -> Awaitable[Response]:
+            data = self._get + shown + headers + b"\r\n"
+            return self._streams.request(data, deadline, events=True, replay=True)
+
+        return await self._showing(send, deadline, call)
 
     async def follow(self, headers: bytes, body: bytes, deadline: float) -> Response:
         """Post something whose answer is a stream that stays open."""
-        data = b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body)
-        return await self._streams.request(data, deadline, events=True, replay=True)
+
+        def send(shown: bytes) -> Awaitable[Response]:
+            data = b"%b%b%bcontent-length: %d\r\n\r\n%b" % (self._post, shown, headers, len(body), body)
+            return self._streams.request(data, deadline, events=True, replay=True)
+
+        return await self._showing(send, deadline, None)
 
     async def delete(self, headers: bytes, deadline: float) -> Response:
-        return await self._origin.request(self._delete + headers + b"\r\n", deadline)
+        def send(shown: bytes) -> Awaitable[Response]:
+            return self._origin.request(self._delete + shown + headers + b"\r\n", deadline)
+
+        return await self._showing(send, deadline, None)
+
+    async def _showing(
+        self, send: Callable[[bytes], Awaitable[Response]], deadline: float, call: Call | Whose | None
+    ) -> Response:
+        """Send with the credential of whoever it is for. What a server refused (401) it has not done, so it may be sent
+        once more where another token is to be had.
+        """
+        shown = self.shown
+        if shown is None:
+            return await send(b"")
+        credential = shown.credential
+        who, ident = (shown.whose, 0) if call is None else (call.principal, call.id)
+        line = await credential.lines(who, ident, deadline)
+        response = await send(line)
+        if response.status == 401 and credential.refused(who, line):
+            line = await credential.lines(who, ident, deadline)
+            response = await send(line)
+        _hide(response, line)
+        return response
+
+
+def _hide(response: Response, line: bytes) -> None:
+    """A server that repeats the token tells it to nobody (SEC-7)."""
+    token = line.rstrip(b"\r\n").rpartition(b" ")[2]
+    if len(token) < SHORTEST:
+        return
+    forms = _written(token)
+    if response.events is not None:
+        response.events.hide = lambda event: _without(event, forms)
+    else:
+        response.body = _without(response.body, forms)
+
+
+def _written(token: bytes) -> tuple[bytes, ...]:
+    """The token as encoders of JSON write it: PHP escapes ``/``, .NET ``+`` and quotes."""
+    if _PLAIN.fullmatch(token):
+        return (token,)
+    text = token.decode("latin-1")
+    dotnet = "".join(f"\\u{ord(sign):04X}" if sign in _ESCAPED else sign for sign in text.replace("\\", "\\\\"))
+    usual = json.dumps(text)[1:-1]
+    return tuple({form.encode(): None for form in (text, usual, usual.replace("/", "\\/"), dotnet)})
+
+
+def _without(said: bytes, forms: tuple[bytes, ...]) -> bytes:
+    for form in forms:
+        if form in said:
+            said = said.replace(form, MASKED)
+    return said
 
 
 class NoAnswer(UpstreamError):

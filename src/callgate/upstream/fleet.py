@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from callgate.config.model import Server
 from callgate.errors import UpstreamUnavailable
 from callgate.types import Answer, Call, Conduct, Era, Listing, News, Permitted, Question, ServerStatus
 
+from .endpoint import Credential
 from .eras import Eras
 from .http import HttpConnector
-from .link import Circumstances, Connector
+from .link import Circumstances, Connector, unshown
 from .listing import read_listing
 from .purpose import Ears, nobody_to_ask, unshared
-from .references import resolver
+from .references import References, ResolveSecret
 from .server import Supervisor
 from .stdio import StdioConnector
 
@@ -29,6 +30,7 @@ class Upstreams:
     ``on_news`` for notifications that belong to no call. ``on_question`` is asked what a server wants to know
     outside calls from the client whose session's link it is: server, key of the principal, session, question.
     ``on_common_again`` is called when what ``own_listing`` gave no longer holds: server, key of the principal, session.
+    ``credential`` makes what shows a server who calls.
     ``state_dir`` holds the servers' logs (``logs/``) and what was learnt about their eras. Ids of requests are
     unique for the life of this object (MRTR-8).
     """
@@ -39,16 +41,18 @@ class Upstreams:
         on_listing: Callable[[Listing], None],
         on_status: Callable[[ServerStatus], None],
         state_dir: Path,
-        resolve_secret: Callable[[str], str],
+        resolve_secret: ResolveSecret,
         client_info: Mapping[str, Any],
         on_news: Callable[[News], None] = lambda news: None,
         on_question: Callable[[str, str, str, Question], Awaitable[Answer]] = nobody_to_ask,
         on_common_again: Callable[[str, str, str], None] = unshared,
+        credential: Callable[[Server, References], Credential | None] = unshown,
     ) -> None:
         self._ears = Ears(on_listing, on_status, on_news, on_question, on_common_again)
         self._logs = state_dir / "logs"
         self._resolve_secret = resolve_secret
         self._client_info = client_info
+        self._credential = credential
         self._eras = Eras(state_dir / "eras.json")
         self._next_id = itertools.count(1).__next__
         self._servers: dict[str, Supervisor] = {}
@@ -136,6 +140,11 @@ class Upstreams:
         for server in self._servers.values():
             server.ways.isolation.forget(session)
 
+    def revoked(self, principal: str) -> None:
+        """A principal was revoked: the links that it had end."""
+        for server in self._servers.values():
+            server.ways.isolation.revoked(principal)
+
     async def apply(self, servers: Mapping[str, Server], base: Path) -> None:
         """Make the running servers those of the configuration: stop what is gone, replace what changed, start what
         is new. Returns at once; ``on_status`` tells the rest. Relative paths are relative to ``base``.
@@ -152,8 +161,7 @@ class Upstreams:
                 self._ears.status(self._stopped[name])
             elif name not in self._servers:
                 self._bases[name] = base
-                connector = self._connector(name, config, base)
-                self._servers[name] = Supervisor(name, config, connector, self._ears)
+                self._begin(name, config, base)
 
     def statuses(self) -> tuple[ServerStatus, ...]:
         return (*(server.status() for server in self._servers.values()), *self._stopped.values())
@@ -175,14 +183,27 @@ class Upstreams:
         while self._ending:
             await asyncio.wait(self._ending)
 
-    def _connector(self, name: str, config: Server, base: Path) -> Connector:
+    def renew(self, names: Iterable[str]) -> None:
+        """Start these servers anew, because what their references lead to has changed. Running calls may end first."""
+        for name in names:
+            if (running := self._servers.get(name)) is not None:
+                self._end(running)
+                self._begin(name, running.config, self._bases[name])
+
+    def _begin(self, name: str, config: Server, base: Path) -> None:
+        references = References(base, self._resolve_secret)
+        connector = self._connector(name, config, base, references)
+        self._servers[name] = Supervisor(name, config, connector, self._ears, references.mask)
+
+    def _connector(self, name: str, config: Server, base: Path, references: References) -> Connector:
         around = Circumstances(
-            resolve=resolver(base, self._resolve_secret),
+            references=references,
             eras=self._eras,
             client_info=self._client_info,
             next_id=self._next_id,
             base=base,
             logs=self._logs,
+            credential=self._credential,
         )
         return StdioConnector(name, config, around) if config.command else HttpConnector(name, config, around)
 

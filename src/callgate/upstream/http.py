@@ -13,7 +13,7 @@ from callgate.egress import HttpPool, Response
 from callgate.errors import UpstreamError, UpstreamUnavailable
 from callgate.types import Answer, Call, Conduct, RpcError
 
-from .endpoint import Endpoint, reply, whole
+from .endpoint import Endpoint, Shown, reply, whole
 from .eras import MODERN_ERRORS, fingerprint
 from .headers import header_value, param_headers
 from .http_legacy import LegacyHttp
@@ -21,7 +21,6 @@ from .http_sse import SseChannel
 from .link import Circumstances, Hello, Link, NotModern, NotPosted, modern_hello
 from .pipe import Pipe
 from .purpose import Purpose
-from .references import resolve_all
 from .relay import Relay, wants_progress
 from .serverlog import ServerLog
 from .wire import (
@@ -88,7 +87,7 @@ class ModernHttp:
         ident = self._next_id()
         body = self._stamp.call(call, ident, wants_progress(call, conduct))
         try:
-            response = await self._endpoint.post(self._head(call), body, deadline)
+            response = await self._endpoint.post(self._head(call), body, deadline, call=call)
         except UpstreamUnavailable as error:
             raise self._gone(error) from None
         if response.events is None:
@@ -214,7 +213,8 @@ class HttpConnector:
     def __init__(self, name: str, config: Server, around: Circumstances) -> None:
         self._config = config
         self._around = around
-        self._log = ServerLog(around.logs, name)
+        self._log = ServerLog(around.logs, name, around.references.mask)
+        self._credential = around.credential(config, around.references)
         self._sse = config.type == "sse"
         # A few more than calls may run: lists, and calls whose clients are being asked, which take no place.
         self._pool = self._connections(config.max_concurrency + WAITING)
@@ -232,9 +232,10 @@ class HttpConnector:
 
     async def connect(self, purpose: Purpose) -> Link:
         deadline = asyncio.get_running_loop().time() + self._config.connect_timeout
-        headers = await asyncio.to_thread(resolve_all, self._config.headers, self._around.resolve)
+        headers = await self._around.references.all(self._config.headers, fresh=purpose.owner is None)
         url = self._config.url or ""
-        endpoint = Endpoint(self._pool.origin(url), headers, streams=self._streams.origin(url))
+        shown = None if self._credential is None else Shown(self._credential, purpose.whose)
+        endpoint = Endpoint(self._pool.origin(url), headers, streams=self._streams.origin(url), shown=shown)
         if self._sse:
             return await self._over_sse(endpoint, purpose, deadline)
         wanted = purpose.era or self._config.protocol
@@ -275,6 +276,7 @@ class HttpConnector:
         link = Pipe("legacy", self._around, self._log, purpose)
         try:
             await link.start(lambda link: SseChannel.start(endpoint, deadline, link))
+            link.show = endpoint.shown.show if endpoint.shown is not None else None
             await link.initialize(deadline)
         except BaseException:
             await link.aclose()
@@ -284,6 +286,8 @@ class HttpConnector:
         return link
 
     async def aclose(self) -> None:
+        if self._credential is not None:
+            await self._credential.aclose()
         await self._log.aclose()
         await self._pool.aclose()
         await self._streams.aclose()

@@ -57,6 +57,7 @@ class LegacyHttp:
         self._client_info = around.client_info
         self._next_id = around.next_id
         self._purpose = purpose
+        self._shown = endpoint.shown if purpose.owner is not None else None
         self._questions = Questions(purpose, self._courtesy)
         self._running: dict[int, Relay] = {}
         self._stamp = Stamp("legacy", around.client_info)
@@ -81,6 +82,8 @@ class LegacyHttp:
         return link
 
     async def call(self, call: Call, conduct: Conduct, deadline: float) -> Answer:
+        if self._shown is not None:
+            self._shown.whose = call.principal
         if (level := self._loudness.raise_for(call)) is not None:
             await self.request("logging/setLevel", {"level": level}, deadline)
         ident = self._next_id()
@@ -98,11 +101,11 @@ class LegacyHttp:
             if conduct.ask is not None and (talk := self._questions.talk(conduct.ask, deadline)) is not None:
                 relay.talk = talk
                 async with talk:
-                    return answer(await self._exchange(ident, body, math.inf, heard), "legacy")
-            return answer(await self._exchange(ident, body, deadline, heard), "legacy")
+                    return answer(await self._exchange(ident, body, math.inf, heard, call), "legacy")
+            return answer(await self._exchange(ident, body, deadline, heard, call), "legacy")
         except (asyncio.CancelledError, UpstreamTimeout) as error:
             why = "timeout" if isinstance(error, UpstreamTimeout) else "cancelled by the client"
-            self._courtesy(notification("notifications/cancelled", {"requestId": ident, "reason": why}))
+            self._courtesy(notification("notifications/cancelled", {"requestId": ident, "reason": why}), call)
             raise
         finally:
             del self._running[ident]
@@ -161,13 +164,15 @@ class LegacyHttp:
         if done.status >= 300:
             raise UpstreamError(f"refused `notifications/initialized` (HTTP {done.status})")
 
-    async def _exchange(self, ident: int, body: bytes, deadline: float, heard: Callable[[Envelope], None]) -> Envelope:
+    async def _exchange(
+        self, ident: int, body: bytes, deadline: float, heard: Callable[[Envelope], None], call: Call | None = None
+    ) -> Envelope:
         head = self._head
         try:
-            response = await self._endpoint.post(head, body, deadline)
+            response = await self._endpoint.post(head, body, deadline, False, call)
             if response.status == 404 and self._session:
                 await self._renew(head, deadline)
-                response = await self._endpoint.post(self._head, body, deadline)
+                response = await self._endpoint.post(self._head, body, deadline, False, call)
         except UpstreamUnavailable as error:
             self.lost = error.message
             self._purpose.notice()
@@ -175,10 +180,15 @@ class LegacyHttp:
         try:
             return await reply(response, ident, heard)
         except NoAnswer:
-            return await self._resumed(response, ident, deadline, heard)
+            return await self._resumed(response, ident, deadline, heard, call)
 
     async def _resumed(
-        self, response: Response, ident: int, deadline: float, heard: Callable[[Envelope], None]
+        self,
+        response: Response,
+        ident: int,
+        deadline: float,
+        heard: Callable[[Envelope], None],
+        call: Call | None,
     ) -> Envelope:
         """The answer on further streams: a server may end the one that it began, and go on where it is asked to."""
         at = b""
@@ -191,7 +201,7 @@ class LegacyHttp:
             if self._loop.time() + pause > deadline:
                 raise UpstreamTimeout("did not answer in time")
             await asyncio.sleep(pause)
-            response = await self._endpoint.listen(self._head + b"last-event-id: %b\r\n" % at, deadline)
+            response = await self._endpoint.listen(self._head + b"last-event-id: %b\r\n" % at, deadline, call)
             if response.events is not None:
                 with contextlib.suppress(NoAnswer):
                     return await reply(response, ident, heard)
@@ -273,16 +283,16 @@ class LegacyHttp:
         finally:
             events.close()
 
-    def _courtesy(self, body: bytes) -> None:
+    def _courtesy(self, body: bytes, call: Call | None = None) -> None:
         """Post something whose answer does not matter, without holding anybody up."""
         if len(self._tasks) < MAX_COURTESIES:
-            task = asyncio.create_task(self._post_quietly(body))
+            task = asyncio.create_task(self._post_quietly(body, call))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _post_quietly(self, body: bytes) -> None:
+    async def _post_quietly(self, body: bytes, call: Call | None) -> None:
         with contextlib.suppress(CallgateError):
-            response = await self._endpoint.post(self._head, body, self._loop.time() + GRACE)
+            response = await self._endpoint.post(self._head, body, self._loop.time() + GRACE, False, call)
             if response.events is not None:
                 response.events.close()
 

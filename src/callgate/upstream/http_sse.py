@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 from callgate.egress import EventStream, Response, parse_url
 from callgate.errors import CallgateError, ConfigError, UpstreamError, UpstreamTimeout
 
-from .endpoint import Endpoint, refusal
+from .endpoint import Endpoint, Whose, refusal
 from .pipe import Pipe
 
 TAKEN = 60.0  # seconds for a message to be accepted; some servers do that when they have answered it
@@ -92,7 +92,9 @@ class SseChannel:
             return
         first = _FIRST.match(line) is not None
         earlier = tuple(self._posts) if first or line.startswith(_NOTIFICATION) else self._first
-        task = self._loop.create_task(self._post(line.rstrip(b"\n"), earlier))
+        shown = self._endpoint.shown
+        whose = None if shown is None else Whose(shown.whose)  # when it is posted, another call may be shown
+        task = self._loop.create_task(self._post(line.rstrip(b"\n"), earlier, whose))
         if first:
             self._first = (task,)
         self._posts.add(task)
@@ -108,11 +110,11 @@ class SseChannel:
 
     # Both directions.
 
-    async def _post(self, line: bytes, earlier: Iterable[asyncio.Task[None]]) -> None:
+    async def _post(self, line: bytes, earlier: Iterable[asyncio.Task[None]], whose: Whose | None) -> None:
         if before := [task for task in earlier if not task.done()]:
             await asyncio.wait(before, timeout=HOLD)
         try:
-            response = await self._endpoint.post(b"", line, self._loop.time() + TAKEN)
+            response = await self._endpoint.post(b"", line, self._loop.time() + TAKEN, False, whose)
         except UpstreamTimeout:
             return  # the answer may still come on the stream, and whoever waits for it has a clock
         except CallgateError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 from callgate.config.model import Server
 from callgate.errors import Overloaded, UpstreamTimeout
-from callgate.types import Call
+from callgate.types import Call, Principal
 
 from .link import Link
 from .purpose import Owner
@@ -22,10 +22,12 @@ REMEMBERED = 64  # calls whose link is remembered
 
 class Own:
     """One link of an owner. ``making`` is the attempt that all its first calls share, ``alone`` the id of a call
-    that must have the link for itself, ``holds`` what it must stay for, each with its end (loop clock).
+    that must have the link for itself, ``holds`` what it must stay for, each with its end (loop clock), ``whose`` the
+    owner as it was recognised for the first call.
     """
 
     making: asyncio.Task[Link]
+    whose: Principal | None = None
 
     def __init__(self, owner: Owner, born: float) -> None:
         self.owner = owner
@@ -170,6 +172,13 @@ class Isolation:
         for own in [own for own in self._all() if own.owner.session == session]:
             self._retire(own)
 
+    def revoked(self, principal: str) -> None:
+        """Its links end at once. Nothing is said to the server any more, because that would be in its name."""
+        for own in [own for own in (*self._all(), *self._retired) if own.owner.principal == principal]:
+            if own.link is not None:
+                own.link.lost = own.link.lost or "was used by somebody whose access was revoked"
+            self._retire(own)
+
     async def aclose(self) -> None:
         if self._reaper is not None:
             self._reaper.cancel()
@@ -200,6 +209,7 @@ class Isolation:
         if len(pool) >= SPARE or not self._make_room(owner, now):
             return None
         own = Own(owner, now)
+        own.whose = call.principal
         own.making = asyncio.create_task(self._connect(own))
         self._pools.setdefault(owner, []).append(own)
         return own

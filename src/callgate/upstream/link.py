@@ -8,12 +8,14 @@ from typing import Any, Protocol
 
 import msgspec
 
+from callgate.config.model import Server
 from callgate.errors import UpstreamError
 from callgate.types import Answer, Call, Conduct, Era
 
+from .endpoint import Credential
 from .eras import Eras
 from .purpose import Purpose
-from .references import Resolve
+from .references import References
 from .wire import HOP, LEGACY, MODERN
 
 
@@ -39,15 +41,23 @@ class NotPosted(NotLegacy):
     """The server takes no ``initialize`` at this URL, as servers of HTTP+SSE do."""
 
 
-class Circumstances(msgspec.Struct, frozen=True):
-    """What a connector needs besides the configuration of its server."""
+def unshown(server: Server, references: References) -> Credential | None:
+    """For houses that show nobody's identity to servers."""
+    return None
 
-    resolve: Resolve
+
+class Circumstances(msgspec.Struct, frozen=True):
+    """What a connector needs besides the configuration of its server. ``credential`` makes what shows the server who
+    calls, where its configuration wants that.
+    """
+
+    references: References
     eras: Eras
     client_info: Mapping[str, Any]
     next_id: Callable[[], int]
     base: Path
     logs: Path
+    credential: Callable[[Server, References], Credential | None] = unshown
 
 
 class Link(Protocol):

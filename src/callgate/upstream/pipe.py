@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from callgate.egress import Deadlines
 from callgate.errors import CallgateError, UpstreamError, UpstreamTimeout
-from callgate.types import Answer, Call, Conduct, Era
+from callgate.types import Answer, Call, Conduct, Era, Principal
 
 from .link import Circumstances, Hello, NotLegacy, legacy_hello
 from .listening import subscription_of
@@ -79,6 +79,8 @@ class Pipe:
 
     stateful = True
     correlates = False
+    #: The owner of the link shows the server who it is, each call anew. Only links over HTTP do.
+    show: Callable[[Principal], None] | None = None
 
     def __init__(self, era: Era, around: Circumstances, log: ServerLog, purpose: Purpose) -> None:
         self._era = era
@@ -185,7 +187,7 @@ class Pipe:
     # Writing.
 
     async def _ask(self, ident: int, line: bytes, deadline: float, relay: Relay | None) -> Envelope:
-        await self._write(line, deadline)
+        await self._write(line, deadline, relay)
         wait = _Wait(self._loop.create_future(), deadline, relay)
         self._waits[ident] = wait
         self._deadlines.add(wait)
@@ -195,12 +197,14 @@ class Pipe:
             self._waits.pop(ident, None)
             self._deadlines.discard(wait)
 
-    async def _write(self, line: bytes, deadline: float) -> None:
+    async def _write(self, line: bytes, deadline: float, relay: Relay | None = None) -> None:
         channel = self._channel
         if channel is None or not channel.open:
             raise UpstreamError(await self._ending())
         if channel.congested:
             await channel.drained(deadline)
+        if self.show is not None and relay is not None:  # no wait between this and the line
+            self.show(relay.call.principal)
         channel.write(line + b"\n")
 
     async def _ending(self) -> str:
@@ -216,7 +220,7 @@ class Pipe:
         if self._channel is not None and not self._channel.congested:
             self._channel.write(line + b"\n")
 
-    def _respond(self, line: bytes) -> None:
+    def _respond(self, line: bytes, call: Call | None = None) -> None:
         """Answer the server; one that does not read gets its answers as long as few wait."""
         channel = self._channel
         if channel is None or not channel.open:
@@ -241,7 +245,7 @@ class Pipe:
         try:
             messages = read_all(line) if self._era == "legacy" else (read(line),)
         except UpstreamError:
-            self._log.note(b"[callgate: not JSON-RPC] " + line[:500])
+            self._log.garbled(line)
             return
         for message in messages:
             self._take(message)

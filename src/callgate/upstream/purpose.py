@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from callgate.types import Answer, Ask, Era, Listing, News, Question, RpcError, ServerStatus
+from callgate.types import Answer, Ask, Era, Listing, News, Principal, Question, RpcError, ServerStatus
 
 from .bulkhead import Bulkhead
 
@@ -42,7 +42,8 @@ class Purpose(msgspec.Struct, frozen=True):
     ``owner`` is ``None`` for the link that lists and that everybody may share. ``era`` is given when it is known.
     ``notice`` is called when the link became ``lost`` or ``stale``, ``news`` gets notifications that belong to no
     call, ``ask`` the questions that belong to none, ``renewed`` is called when the server has forgotten the session and
-    another one was opened. ``listens``: the server's own stream is read.
+    another one was opened. ``listens``: the server's own stream is read. ``whose`` is the owner as it was recognised
+    when the link was made.
     """
 
     floor: Bulkhead
@@ -54,6 +55,7 @@ class Purpose(msgspec.Struct, frozen=True):
     news: Tidings = unheard
     ask: Ask | None = None
     listens: bool = True
+    whose: Principal | None = None
 
 
 async def nobody_to_ask(server: str, principal: str, session: str, question: Question) -> Answer:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from callgate.errors import CallgateError, UpstreamTimeout
-from callgate.types import Answer, Ask, Question, RpcError
+from callgate.types import Answer, Ask, Call, Question, RpcError
 
 from .bulkhead import Bulkhead
 from .capabilities import permits
@@ -87,9 +87,9 @@ class Talk:
 
 
 class Questions:
-    """The open questions of one link. ``respond`` sends an answer."""
+    """The open questions of one link. ``respond`` sends an answer, in the name of whose call it was asked for."""
 
-    def __init__(self, purpose: Purpose, respond: Callable[[bytes], None]) -> None:
+    def __init__(self, purpose: Purpose, respond: Callable[[bytes, Call | None], None]) -> None:
         self._purpose = purpose
         self._respond = respond
         self._open: dict[int | str, asyncio.Task[Answer]] = {}
@@ -108,17 +108,18 @@ class Questions:
         assert ident is not None
         if ident in self._open:
             return  # one answer goes to each id, and somebody is already looking for it
+        call = relay.call if relay is not None else None
         if method == "ping":
-            self._respond(response(ident, Answer(result=b"{}")))
+            self._respond(response(ident, Answer(result=b"{}")), call)
             return
         talk = relay.talk if relay is not None else None
         ask = talk.ask if talk is not None else self._purpose.ask if idle else None
         if ask is None or not permits(self._purpose.capabilities, method, params):
-            self._respond(response(ident, _NOT_OFFERED))
+            self._respond(response(ident, _NOT_OFFERED), call)
         elif len(self._open) >= MAX_OPEN or (self._open and self._held + _size(message) > MAX_HELD):
-            self._respond(response(ident, _TOO_MANY))
+            self._respond(response(ident, _TOO_MANY), call)
         else:
-            self._hold(_size(message), self._begin(ident, ask, Question(method, params), talk))
+            self._hold(_size(message), self._begin(ident, ask, Question(method, params), relay))
 
     def withdraw(self, message: Envelope) -> None:
         """``notifications/cancelled``: the server does not want the answer any more."""
@@ -143,16 +144,18 @@ class Questions:
 
         asking.add_done_callback(release)
 
-    def _begin(self, ident: int | str, ask: Ask, question: Question, talk: Talk | None) -> asyncio.Task[Answer]:
+    def _begin(self, ident: int | str, ask: Ask, question: Question, relay: Relay | None) -> asyncio.Task[Answer]:
+        talk = relay.talk if relay is not None else None
         asking = asyncio.create_task(_answer(ask, question))
         if talk is not None:
             talk.pause()
             talk.open.add(asking)
         self._open[ident] = asking
-        asking.add_done_callback(lambda asking: self._answered(ident, asking, talk))
+        asking.add_done_callback(lambda asking: self._answered(ident, asking, relay))
         return asking
 
-    def _answered(self, ident: int | str, asking: asyncio.Task[Answer], talk: Talk | None) -> None:
+    def _answered(self, ident: int | str, asking: asyncio.Task[Answer], relay: Relay | None) -> None:
+        talk = relay.talk if relay is not None else None
         withdrawn = asking in self._withdrawn
         self._withdrawn.discard(asking)
         del self._open[ident]
@@ -161,7 +164,8 @@ class Questions:
             talk.go_on()
         if not withdrawn:
             # Whoever ends the call ends its questions. The server may still wait: it is told.
-            self._respond(response(ident, _ENDED if asking.cancelled() else asking.result()))
+            said = response(ident, _ENDED if asking.cancelled() else asking.result())
+            self._respond(said, relay.call if relay is not None else None)
 
 
 def _size(message: Envelope) -> int:

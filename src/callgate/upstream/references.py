@@ -1,43 +1,48 @@
-"""Values that stand elsewhere: ``env:NAME``, ``file:PATH``, ``secret:NAME``."""
+"""The settings of one server with their references followed, and what was found so that it can be masked."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from callgate.config import STORES, read_here
 from callgate.errors import CallgateError, ConfigError
 
-Resolve = Callable[[str], str]
+from .masking import Mask
+
+#: Gives the value of a reference to a store, such as ``secret:NAME``. True: not from a cache.
+ResolveSecret = Callable[[str, bool], Awaitable[str]]
 
 
-def resolver(base: Path, resolve_secret: Callable[[str], str], env: Mapping[str, str] = os.environ) -> Resolve:
-    """A function that turns a configured value into the real one; ``ConfigError`` when there is none."""
+class References:
+    """Follows the references of one server; ``mask`` hides the values that it met."""
 
-    def resolve(value: str) -> str:
-        kind, _, name = value.partition(":")
-        if kind == "env":
-            if name not in env:
-                raise ConfigError(f"the environment variable {name} is not set")
-            return env[name]
-        if kind == "file":
-            try:
-                return (base / name).read_text(encoding="utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"the file {name} cannot be read ({error})") from None
-        return _secret(name, resolve_secret) if kind == "secret" else value
+    def __init__(self, base: Path, resolve_secret: ResolveSecret) -> None:
+        self._base = base
+        self._resolve_secret = resolve_secret
+        self.mask = Mask()
 
-    return resolve
+    async def all(self, values: Mapping[str, str], *, fresh: bool) -> dict[str, str]:
+        """``values`` with references replaced by what they lead to; ``ConfigError`` when one leads nowhere."""
+        found = await asyncio.gather(*(self._one(value, fresh) for value in values.values()))
+        return dict(zip(values, found, strict=True))
 
+    async def _one(self, value: str, fresh: bool) -> str:
+        kind, colon, _ = value.partition(":")
+        if not colon or kind not in STORES | {"env", "file"}:
+            return value
+        if kind in STORES:
+            found = await self._stored(value, fresh)
+        else:
+            found = await asyncio.to_thread(lambda: read_here(value, self._base) or "")
+        self.mask.learn(found)
+        return found
 
-def _secret(name: str, resolve_secret: Callable[[str], str]) -> str:
-    try:
-        return resolve_secret(name)
-    except CallgateError:
-        raise
-    except Exception as error:  # a broken secret store must not take callgate down
-        raise ConfigError(f"the secret {name} cannot be read ({error})") from None
-
-
-def resolve_all(values: Mapping[str, str], resolve: Resolve) -> dict[str, str]:
-    return {name: resolve(value) for name, value in values.items()}
+    async def _stored(self, value: str, fresh: bool) -> str:
+        try:
+            return await self._resolve_secret(value, fresh)
+        except CallgateError:
+            raise
+        except Exception as error:  # a broken secret store must not take callgate down
+            raise ConfigError(f"the reference {value} cannot be followed ({type(error).__name__})") from None

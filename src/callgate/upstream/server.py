@@ -19,6 +19,7 @@ from callgate.types import Answer, Call, Conduct, Era, Listing, ServerStatus
 from .bulkhead import Bulkhead
 from .link import Connector, Link
 from .listing import read_listing
+from .masking import Mask
 from .purpose import Ears, Purpose
 from .watching import Watching
 from .ways import Ways
@@ -48,8 +49,10 @@ class Supervisor:
         config: Config,
         connector: Connector,
         ears: Ears,
+        mask: Mask,
     ) -> None:
         self.name = name
+        self._mask = mask
         self.config = config
         self._connector = connector
         self._on_listing = ears.listing
@@ -87,8 +90,10 @@ class Supervisor:
             try:
                 link, front = self._link, call.front
                 if link is None or not self.ways.common or (front.capabilities and front.era == "legacy"):
-                    return await self._send_slowly(call, conduct, deadline)
-                return await link.call(call, conduct, deadline)
+                    answer = await self._send_slowly(call, conduct, deadline)
+                else:
+                    answer = await link.call(call, conduct, deadline)
+                return answer if answer.error is None else self._mask.answer(answer)
             finally:
                 bulkhead.leave()
         except CallgateError as error:
@@ -140,7 +145,8 @@ class Supervisor:
         return f"is not available: {self._reason}" if self._reason else "is not available"
 
     def _named(self, error: CallgateError) -> CallgateError:
-        return type(error)(f"Server `{self.name}` {error.message.rstrip('.')}.", hint=error.hint, data=error.data)
+        message = self._mask.text(error.message.rstrip("."))
+        return type(error)(f"Server `{self.name}` {message}.", hint=error.hint, data=self._mask.value(error.data))
 
     async def watch(self, call: Call, conduct: Conduct) -> Answer:
         """``resources/subscribe``, in the way of the server's era."""
@@ -174,7 +180,7 @@ class Supervisor:
         return self._link is not None
 
     def _turn(self, state: Literal["ready", "failed"], reason: str = "") -> None:
-        self._reason = reason
+        self._reason = self._mask.text(reason)
         self._status = msgspec.structs.replace(self.status(), state=state)
         self._on_status(self._status)
 
@@ -277,7 +283,7 @@ class Supervisor:
             self._reason = ""
         except CallgateError as error:
             self._fresh_until = self._loop.time() + TTL[0]
-            self._reason = f"could not be listed again: {error.message}"
+            self._reason = self._mask.text(f"could not be listed again: {error.message}")
             self._on_status(self.status())
 
     async def aclose(self) -> None:

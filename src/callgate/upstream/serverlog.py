@@ -9,19 +9,23 @@ import re
 from collections import deque
 from pathlib import Path
 
+from .masking import Mask
+
 ROTATE_AT = 1024 * 1024
 KEPT_FILES = 3
 MAX_LINE = 16 * 1024
+GARBLED = 500
 MAX_WAITING = 1024 * 1024
 
 
 class ServerLog:
     """Lines of one server. Writing happens in a thread; when the disk is slower than the server, lines are
-    dropped and counted. ``last`` holds the most recent lines.
+    dropped and counted. ``last`` holds the most recent lines. Secrets of the server are masked in all of them.
     """
 
-    def __init__(self, folder: Path, server: str) -> None:
+    def __init__(self, folder: Path, server: str, mask: Mask | None = None) -> None:
         self.file = folder / (re.sub(r"[^A-Za-z0-9._-]", "_", server) + ".log")
+        self._mask = mask or Mask()
         self._partial = b""
         self._waiting: list[bytes] = []
         self._size = 0
@@ -31,21 +35,23 @@ class ServerLog:
 
     @property
     def last(self) -> list[str]:
-        lines = [*self._last, self._partial] if self._partial else list(self._last)
+        lines = [*self._last, self._mask.line(self._partial)] if self._partial else list(self._last)
         return [line[:500].decode("utf-8", "replace").strip() for line in lines if line.strip()]
 
     def write(self, data: bytes) -> None:
         lines = (self._partial + data).split(b"\n")
         self._partial = lines.pop()
         if len(self._partial) > MAX_LINE:
-            lines.append(self._partial)
-            self._partial = b""
+            begun = len(self._partial) - self._mask.unfinished(self._partial)
+            if begun:
+                lines.append(self._partial[:begun])
+                self._partial = self._partial[begun:]
         for line in lines:
             self.note(line)
 
     def note(self, line: bytes) -> None:
         """Add one line."""
-        line = line[:MAX_LINE].rstrip(b"\r")
+        line = self._mask.line(line)[:MAX_LINE].rstrip(b"\r")
         self._last.append(line)
         if self._size + len(line) > MAX_WAITING:
             self._dropped += 1
@@ -54,6 +60,13 @@ class ServerLog:
         self._waiting.append(line)
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
+
+    def garbled(self, line: bytes) -> None:
+        """Add the beginning of a line of stdout that is no message. No part of a secret stays at the cut."""
+        begun = line[:GARBLED]
+        if len(line) > GARBLED:
+            begun = begun[: len(begun) - self._mask.unfinished(begun)]
+        self.note(b"[callgate: not JSON-RPC] " + begun)
 
     async def aclose(self) -> None:
         if self._partial:

@@ -15,7 +15,6 @@ from .eras import MODERN_ERRORS, fingerprint
 from .link import Circumstances, Link, NotModern, modern_hello
 from .pipe import Pipe
 from .purpose import Purpose
-from .references import resolve_all
 from .serverlog import ServerLog
 from .wire import LEGACY, result_object
 
@@ -35,12 +34,12 @@ class StdioConnector:
     def __init__(self, name: str, config: Server, around: Circumstances) -> None:
         self._config = config
         self._around = around
-        self._log = ServerLog(around.logs, name)
+        self._log = ServerLog(around.logs, name, around.references.mask)
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def connect(self, purpose: Purpose) -> Link:
         deadline = asyncio.get_running_loop().time() + self._config.connect_timeout
-        env = await asyncio.to_thread(resolve_all, self._config.env, self._around.resolve)
+        env = await self._around.references.all(self._config.env, fresh=purpose.owner is None)
         config = self._config
         program = Program(config.command or "", config.args, env, config.cwd, self._around.base, config.max_message)
         wanted, key = purpose.era or config.protocol, fingerprint(config)

@@ -145,6 +145,7 @@ class Ways:
             renewed=lambda: self._renewed(own),
             ask=(lambda question: self._ask(owner, question)) if owner.session else None,
             listens=bool(owner.session or capabilities),
+            whose=own.whose,
         )
         if owner.era == self.era:
             return await self._connector.connect(purpose)

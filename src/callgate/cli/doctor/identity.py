@@ -19,10 +19,12 @@ REACH = 5.0
 async def identity(loaded: Loaded) -> list[Finding]:
     """Who may come in, and whether the keys of every issuer are there."""
     notes, settings = Notes("identity"), loaded.settings
-    if not settings.identity.keys and not settings.identity.jwt:
+    if not settings.identity.keys and not settings.identity.jwt and settings.identity.oauth is None:
         notes.ok("anonymous callers on this machine only")
     if settings.identity.keys:
         notes.ok(f"{len(settings.identity.keys)} static keys")
+    if settings.identity.oauth is not None:
+        notes.ok(f"tokens for {len(settings.identity.agents)} agents")
     admin = parse_address(settings.admin_listen)
     if admin is not None and not admin.loopback:
         notes.warning(

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from callgate.cli.doctor.finding import Finding, Notes
-from callgate.config import Loaded, Server
+from callgate.config import Loaded, Server, variable_of
 from callgate.egress import HttpPool
 from callgate.errors import CallgateError, UpstreamError, UpstreamTimeout, UpstreamUnavailable, nearest
+from callgate.identity import Secrets
+from callgate.store import DATABASE, open_database
 
 REACH = 5.0
 #: Programs that servers are commonly started with, and how one gets them.
@@ -28,37 +30,50 @@ MOST_PROGRAMS = 20_000
 
 async def servers(loaded: Loaded) -> list[Finding]:
     """Look at all servers at once; none is started."""
-    looks = [_server(name, each, loaded.base) for name, each in loaded.settings.servers.items()]
+    looks = [_server(name, each, loaded) for name, each in loaded.settings.servers.items()]
     return [finding for found in await asyncio.gather(*looks) for finding in found]
 
 
-async def _server(name: str, server: Server, base: Path) -> list[Finding]:
+async def _server(name: str, server: Server, loaded: Loaded) -> list[Finding]:
     notes = Notes(f"server {name}")
     if server.disabled:
         notes.ok("disabled")
         return notes.found
     for key, value in (*server.env.items(), *server.headers.items()):
-        _reference(key, value, base, notes)
+        _reference(key, value, loaded, notes)
+    if server.auth.client_secret is not None:
+        _reference("auth.client_secret", server.auth.client_secret, loaded, notes)
     if server.command is not None:
-        _command(server.command, server, base, notes)
+        _command(server.command, server, loaded.base, notes)
     elif server.url is not None:
         await _url(server.url, server, notes)
     return notes.found
 
 
-def _reference(key: str, value: str, base: Path, notes: Notes) -> None:
+def _reference(key: str, value: str, loaded: Loaded, notes: Notes) -> None:
     """``env:NAME``, ``file:PATH`` and ``secret:NAME`` must lead to something."""
     kind, _, name = value.partition(":")
     if kind == "env" and name not in os.environ:
         near = nearest(name, os.environ)
         hint = f"export {name}=…" + (f"  (or did you mean {near}?)" if near else "")
         notes.problem(f"{key}: the environment variable {name} is not set", hint)
-    elif kind == "file" and not os.access(base / name, os.R_OK):
-        notes.problem(f"{key}: the file {base / name} cannot be read", "Create it, or correct the path.")
+    elif kind == "file" and not os.access(loaded.base / name, os.R_OK):
+        notes.problem(f"{key}: the file {loaded.base / name} cannot be read", "Create it, or correct the path.")
     elif kind == "secret":
-        variable = "CALLGATE_SECRET_" + "".join(sign if sign.isalnum() else "_" for sign in name).upper()
-        if variable not in os.environ:
-            notes.problem(f"{key}: the secret {name} is not set", f"export {variable}=…")
+        _secret(key, name, loaded, notes)
+
+
+def _secret(key: str, name: str, loaded: Loaded, notes: Notes) -> None:
+    """A secret must be in the store, where it can be opened, or in the environment."""
+    variable = variable_of(name)
+    kept = (loaded.data_dir / DATABASE).exists()  # nothing is made by looking
+    try:
+        found = Secrets(loaded, open_database(loaded.data_dir)).store.get(name) if kept else None
+    except CallgateError as error:
+        notes.problem(f"{key}: {error.message}", error.hint)
+        return
+    if found is None and variable not in os.environ:
+        notes.problem(f"{key}: the secret {name} is not set", f"callgate secret set {name}  (or export {variable}=…)")
 
 
 def _command(command: str, server: Server, base: Path, notes: Notes) -> None:
