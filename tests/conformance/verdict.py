@@ -8,7 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from .install import NODE, SUITE
+from tests.npm import NODE
+
+from .install import SUITE
 from .suite import LEGS, REVISIONS, Leg, Outcome, Scenario
 
 Route = Literal["direct", "callgate"]
