@@ -105,11 +105,7 @@ class OAuthPages:
         if self.house.strict and self.house.journal.full:
             raise TokenError("temporarily_unavailable", "The audit log cannot take more records.", 503)
         issued = await own.issue(agent, form)
-        entry = _record(own.principal(issued.claims), "ok", _told(issued))
-        if self.house.strict:
-            await self.house.journal.put_durable(entry)
-        else:
-            self.house.journal.put(entry)
+        await self._keep(_record(own.principal(issued.claims), "ok", _told(issued)))
         return JSONResponse(issued.answer, headers=NO_STORE)
 
     async def _introspect(self, own: TokenIssuer, agent: Registered, form: Form) -> Response:
@@ -119,8 +115,15 @@ class OAuthPages:
         ended = await own.revoke(agent, form)
         if ended is not None:
             told = {"client": agent.name, "audience": ended.audience, "id_sha256": _digest(ended.claims["jti"])}
-            self.house.journal.put(_record(ended, "ok", told, method="oauth/revoke"))
+            await self._keep(_record(ended, "ok", told, method="oauth/revoke"))
         return Response(status_code=200, headers=NO_STORE)
+
+    async def _keep(self, entry: Record) -> None:
+        """Write the record; with ``audit.durability: strict`` it is on disk before the answer leaves."""
+        if self.house.strict:
+            await self.house.journal.put_durable(entry)
+        else:
+            self.house.journal.put(entry)
 
 
 class Asked:

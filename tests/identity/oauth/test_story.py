@@ -86,6 +86,9 @@ async def test_an_agent_that_hands_on_its_own_token_is_in_the_chain(tmp_path: Pa
 
 
 async def test_a_strict_gateway_records_a_token_before_it_hands_it_out(tmp_path: Path) -> None:
+    """And that one was revoked, before it says so: ``rows`` is what is on disk, with nothing waited for."""
     async with office(tmp_path, audit={"durability": "strict"}) as stand:
-        await stand.own("planner")
+        token = await stand.own("planner")
         assert [each["method"] for each in stand.rows()] == ["oauth/token"]
+        await stand.post({"token": token}, path="/oauth/revoke", client="planner")
+        assert [each["method"] for each in stand.rows()] == ["oauth/token", "oauth/revoke"]
