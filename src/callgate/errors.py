@@ -6,7 +6,9 @@
     ├── NotFound                 no such tool, server, call                             exit 4
     ├── Unauthenticated          no credential, or one that does not hold               exit 8
     ├── Denied                   policy said no                                         exit 5
-    │   └── AwaitingApproval     policy said: ask a human first                         exit 6
+    │   ├── AwaitingApproval     policy said: ask a human first                         exit 6
+    │   ├── InsufficientScope    the token does not say enough for the call             exit 5
+    │   └── ConsentNeeded        the caller must connect to the server with a browser   exit 8
     ├── ProtocolError            the client's message breaks the protocol               exit 2
     ├── Overloaded               a bound was reached: queue, sessions, audit queue      exit 7
     └── UpstreamError            the server behind callgate failed                      exit 7
@@ -23,7 +25,7 @@ from __future__ import annotations
 import bisect
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -57,6 +59,10 @@ class CallgateError(Exception):
         self.hint = hint
         self.place = place
         self.data = data
+
+    def again(self, message: str, data: Mapping[str, Any] | None) -> Self:
+        """The same error in other words, or for another caller."""
+        return type(self)(message, hint=self.hint, data=data)
 
 
 class UsageError(CallgateError):
@@ -93,6 +99,30 @@ class AwaitingApproval(Denied):
     code = "CG0600"
     exit_code = 6
     rpc_code = -31428
+
+
+class InsufficientScope(Denied):
+    """A client can mend it with another token: ``challenge`` is the ``WWW-Authenticate`` that says which."""
+
+    code = "CG0501"
+    status = 403
+    rpc_code = -31413
+    challenge = ""
+
+
+class ConsentNeeded(Denied):
+    """The caller has to connect to ``server`` with a browser first; ``ticket`` opens the page for that."""
+
+    code = "CG0810"
+    exit_code = 8
+    rpc_code = -31401  # clients that open pages by themselves are told -32042 (gateway/consent.py)
+    server = ""
+    ticket = ""
+
+    def again(self, message: str, data: Mapping[str, Any] | None) -> Self:
+        other = super().again(message, data)
+        other.server, other.ticket = self.server, self.ticket
+        return other
 
 
 class Unauthenticated(CallgateError):

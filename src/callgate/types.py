@@ -36,6 +36,7 @@ class Principal(msgspec.Struct, frozen=True):
     our own token service; ``asserted`` are those that somebody else's token names, which may only add denials
     (rule DEL-10). ``audience`` is the one endpoint that the credential is for (its URI; empty: all). ``proof`` is the
     SHA-256 of the credential where that is kept for an exchange; the credential itself is never here.
+    ``confirmation`` is what the credential is bound to (the ``cnf`` of RFC 7800: ``jkt``, ``x5t#S256``).
     """
 
     subject: str
@@ -51,6 +52,7 @@ class Principal(msgspec.Struct, frozen=True):
     asserted: tuple[Actor, ...] = ()
     audience: str = ""
     proof: bytes = b""
+    confirmation: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
 #: Policy and audit name a server's prompts and resources like tools, behind these prefixes: ``notes/prompt:review``.
@@ -125,6 +127,18 @@ class Call(msgspec.Struct, frozen=True):
     size: int = 0
     method: str = "tools/call"
     params: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Occasion(msgspec.Struct, frozen=True):
+    """One request to a server by HTTP, for which it is shown who calls: ``who`` (``None``: callgate itself), in which
+    ``call`` (its id; 0: none), and how long it may take (``deadline``, on the loop's clock).
+    """
+
+    who: Principal | None
+    call: int = 0
+    method: str = "POST"
+    url: str = ""
+    deadline: float = float("inf")
 
 
 class Verdict(msgspec.Struct, frozen=True, gc=False):

@@ -12,10 +12,11 @@ from tests.office import run
 
 CONFIG = {
     "identity": {
+        "oauth": {},
         "agents": {
             "planner": {"owner": "ann", "secret_sha256": "0" * 64, "roles": ["planner"], "may_delegate_to": ["coder"]},
             "coder": {"jwks_uri": "https://coder.example.org/jwks", "status": "suspended"},
-        }
+        },
     }
 }
 

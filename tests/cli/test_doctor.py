@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -117,3 +121,48 @@ def test_the_keys_of_an_issuer(tmp_path: Path, office: Office) -> None:
     assert any("here.example: 1 keys" in each["what"] for each in found["identity", "ok"])
     problems = " ".join(each["what"] for each in found["identity", "problem"])
     assert "holds no keys" in problems and "answered 404" in problems
+
+
+def test_where_people_sign_in(tmp_path: Path) -> None:
+    with _discovery() as issuer:
+        providers = (
+            "public_url: https://mcp.example.org\nidentity:\n  oauth: {}\n  providers:\n"
+            f"    main: {{issuer: '{issuer}', client_id: callgate}}\n"
+            f"    slash: {{issuer: '{issuer}/', client_id: callgate}}\n"
+            f"    gone: {{issuer: '{issuer}/gone', client_id: callgate}}\n"
+        )
+        found = look(tmp_path, providers, 1)
+    good = " ".join(each["what"] for each in found["identity", "ok"])
+    assert f"main: people sign in at {issuer}" in good
+    assert "must know the redirect URI https://mcp.example.org/oauth/callback" in good
+    slash, gone = found["identity", "problem"]
+    assert slash["what"].startswith("slash: ") and slash["fix"] == f"Write `issuer: {issuer}`."
+    assert "answered 404" in gone["what"] and gone["fix"] == "Check `issuer`."
+
+
+@contextmanager
+def _discovery() -> Iterator[str]:
+    """An identity provider of which there is only the discovery document."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path.replace("//", "/") == "/.well-known/openid-configuration"
+            body = json.dumps({"issuer": issuer}).encode()
+            self.send_response(200 if known else 404)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    issuer = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield issuer
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -18,7 +18,16 @@ from pathlib import Path
 from tests.processes import CACHE as KEPT
 
 CACHE = KEPT / "clients"
-REQUIREMENTS = {"mcp1": ["mcp>=1.20,<2"], "fastmcp": ["fastmcp[tasks]>=4,<5"]}
+REQUIREMENTS = {
+    "mcp1": ["mcp>=1.20,<2"],
+    "fastmcp": ["fastmcp[tasks]>=4,<5"],
+    "agents": [
+        "langgraph>=1.2,<2",
+        "langchain-mcp-adapters>=0.3,<0.4",
+        "pydantic-ai-slim[mcp]>=2.68,<3",
+        "httpx>=0.28",
+    ],
+}
 SECONDS = 420.0
 
 

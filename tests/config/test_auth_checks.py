@@ -6,11 +6,13 @@ import pytest
 
 from tests.config.folder import Folder
 
+CORP = "type: enterprise, provider: corp, client_id: us"
 AT = "token_endpoint: https://idp.example/token, client_id: us"
 
 
 def entry(auth: str, more: str = "url: https://lake.example/mcp") -> str:
-    return f"servers: {{lake: {{{more}, auth: {{{auth}}}}}}}"
+    people = "identity: {oauth: {}, providers: {corp: {issuer: https://idp.example, client_id: us}}}"
+    return f"servers: {{lake: {{{more}, auth: {{{auth}}}}}}}\n{people}"
 
 
 @pytest.mark.key("servers.auth.type")
@@ -26,6 +28,17 @@ def entry(auth: str, more: str = "url: https://lake.example/mcp") -> str:
         f"type: on_behalf_of, {AT}, subject_token: assertion",
         f"type: client_credentials, {AT}, client_auth: private_key_jwt, issuer: https://idp.example",
         "type: client_credentials, token_endpoint: 'http://127.0.0.1:80/t', client_id: us",
+        "type: client_credentials, client_id: us, client_key: 'file:key.pem', dpop: true",
+        "type: oauth",
+        "type: oauth, client_id: us, client_secret: 'secret:notes', issuer: https://idp.example, scope: [a]",
+        "type: oauth, client_id: https://us.example/client.json",
+        "type: oauth, through: [planner], dpop: true, resource: '', authorize_params: {access_type: offline}",
+        "type: oauth, issuer: https://login.example/v2.0, pkce: assumed",
+        "type: workload, assertion_file: /var/run/token, audience: a, dpop: true",
+        "type: workload, assertion_file: t, client_id: us, token_endpoint: https://idp.example/token",
+        f"{CORP}, through: [planner]",
+        f"{CORP}, subject_token: caller, subject_issuers: [https://idp.example]",
+        f"{CORP}, assertion_file: id",
     ],
 )
 def test_what_can_be_meant(folder: Folder, auth: str) -> None:
@@ -34,6 +47,7 @@ def test_what_can_be_meant(folder: Folder, auth: str) -> None:
 
 @pytest.mark.rule("SEC-1")
 @pytest.mark.key("servers.auth.client_secret", "servers.auth.header", "servers.auth.token_endpoint")
+@pytest.mark.key("servers.auth.client_key", "servers.auth.issuer", "servers.auth.provider")
 @pytest.mark.parametrize(
     ("auth", "says"),
     [
@@ -56,6 +70,30 @@ def test_what_can_be_meant(folder: Folder, auth: str) -> None:
         ("type: assertion, header: 'X: 1'", "cannot be the header of a token"),
         ("type: assertion, lifetime: 1h", "at most 300"),
         ("type: passthrough", "must be one of"),
+        ("type: oauth, client_id: us, client_secret: 'env:X'", "for whom the `client_secret` is, is not said"),
+        ("type: client_credentials, client_id: us, client_secret: 'env:X'", "for whom the `client_secret` is"),
+        ("type: oauth, client_auth: private_key_jwt", "what proves a client needs a `client_id`"),
+        ("type: oauth, client_id: us, client_key: KEY", "must be a reference, not the key"),
+        (f"type: exchange, {AT}, client_key: 'env:K', client_secret: 'env:X'", "`client_key` is for `private_key_jwt`"),
+        (f"type: exchange, {AT}, client_key: 'env:K', client_auth: none", "`client_key` is for `private_key_jwt`"),
+        ("type: oauth, token_endpoint: https://idp.example/token", "`token_endpoint` has no effect"),
+        ("type: oauth, audience: a", "`audience` has no effect"),
+        ("type: oauth, issuer: http://idp.example", "`issuer` must begin with `https://`"),
+        ("type: oauth, pkce: assumed", "`pkce: assumed` needs an `issuer`"),
+        ("type: oauth, dpop: true, header: X-Token", "tokens that are bound to a key are shown as `Authorization`"),
+        ("type: oauth, authorize_params: {state: mine}", "callgate sets `state` itself"),
+        ("type: oauth, authorize_params: {redirect_uri: x}", "callgate sets `redirect_uri` itself"),
+        ("type: oauth, assertion_file: t", "`assertion_file` has no effect"),
+        ("type: assertion, dpop: true", "`dpop` has no effect"),
+        (f"type: exchange, {AT}, through: [a]", "`through` has no effect"),
+        ("type: workload", "needs a `assertion_file`"),
+        ("type: workload, assertion_file: t, client_secret: 'env:X'", "`client_secret` has no effect"),
+        ("type: enterprise, client_id: us", "needs a `provider`"),
+        ("type: enterprise, provider: corp", "needs a `client_id`"),
+        ("type: enterprise, provider: crop, client_id: us", "there is no identity provider `crop`"),
+        (f"{CORP}, subject_token: caller", "whose tokens may go to the token endpoint is not said"),
+        (f"{CORP}, subject_issuers: [x]", "`subject_issuers` has no effect"),
+        (f"{CORP}, subject_token: assertion", "an assertion by callgate is no ID token"),
     ],
 )
 def test_what_cannot_be_meant(folder: Folder, auth: str, says: str) -> None:

@@ -120,6 +120,12 @@ def test_the_same_key_is_refused_whatever_its_case(folder: Folder) -> None:
     assert "the same key is given twice" in folder.refused(f"identity: {{keys: [{KEY}, {upper}]}}")[0].message
 
 
+def test_an_issuer_with_a_fragment_would_be_somebody_of_another_issuer(folder: Folder) -> None:
+    """Our tokens name people `ISSUER#SUBJECT`."""
+    text = "identity: {jwt: [{issuer: 'https://idp.example#a', audience: x, jwks_uri: 'https://idp.example/k'}]}"
+    assert "has a `#`" in folder.refused(text)[0].message
+
+
 @pytest.mark.parametrize("algorithm", ["none", "None", "HS256", "HS512", "rs256", ""])
 def test_unsigned_tokens_and_shared_secrets_are_refused(folder: Folder, algorithm: str) -> None:
     issuer = f"{{issuer: 'https://idp', audience: x, algorithms: ['{algorithm}']}}"

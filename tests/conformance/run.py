@@ -1,7 +1,8 @@
-"""Run the official conformance suite: ``python -m tests.conformance.run direct|gateway|all [--leg server|client]``.
+"""Run the official conformance suite: ``python -m tests.conformance.run direct|gateway|all [--leg LEG]``.
 
 In the server leg, ``direct`` asks the fixture and ``gateway`` asks callgate in front of it; in the client leg the
-suite is asked by our client, directly or through callgate. ``all`` does both. Exit 1 when a scenario fails that is not
+suite is asked by our client, directly or through callgate; in the authorization leg callgate itself is asked, as the
+authorization server that it is. ``all`` does everything. Exit 1 when a scenario fails that is not
 in ``expected-failures.yaml``, or when one that is there has begun to pass.
 """
 
@@ -20,10 +21,11 @@ from pathlib import Path
 from tests.processes import CACHE as KEPT
 from tests.processes import ROOT, NotReady, environment, python, start_fixture
 
+from .authorization import authorize
 from .gateway import in_front_of
 from .install import install
 from .page import page
-from .suite import LEGS, REVISIONS, Outcome, Suite, SuiteError
+from .suite import ANY, LEGS, NOT_IN_THE_SDK, REVISIONS, SETS, Leg, Outcome, Suite, SuiteError
 from .verdict import ROUTES, Asked, Outcomes, Route, as_json, expected, surprises, table
 
 HERE = Path(__file__).resolve().parent
@@ -47,9 +49,18 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--write-docs", action="store_true", help="write docs/conformance.md (with `all`)")
     chosen = parser.parse_args(given)
     if chosen.write_docs and (chosen.route != "all" or chosen.revision or chosen.leg):
-        parser.error("--write-docs needs `all`, both legs and every revision")
+        parser.error("--write-docs needs `all`, every leg and every revision")
+    if chosen.leg == "authorization" and (chosen.route == "direct" or chosen.revision or chosen.url):
+        parser.error("the authorization leg asks a callgate of its own: use `gateway` or `all`, and nothing else")
     chosen.legs = [chosen.leg] if chosen.leg else ["server"] if chosen.url else list(LEGS)
+    if not chosen.leg and (chosen.route == "direct" or chosen.revision):
+        chosen.legs = [leg for leg in chosen.legs if leg != "authorization"]
     return chosen
+
+
+def revisions(leg: Leg, chosen: argparse.Namespace) -> Sequence[str]:
+    """What one leg is asked for in this run."""
+    return chosen.revision or SETS[leg]
 
 
 def endpoints(stack: ExitStack, chosen: argparse.Namespace, folder: Path) -> dict[Route, str]:
@@ -71,7 +82,7 @@ def ask(suite: Suite, chosen: argparse.Namespace, folder: Path) -> dict[Asked, O
     outcomes: dict[Asked, Outcome] = {}
     with ExitStack() as stack:
         for route, url in endpoints(stack, chosen, folder).items():
-            for revision in chosen.revision or REVISIONS:
+            for revision in revisions("server", chosen):
                 asked = Asked("server", route, revision)
                 tell(f"asking {url} for {revision}")
                 outcomes[asked] = suite.ask(url, revision, chosen.cache / "results" / "-".join(asked), progress)
@@ -84,11 +95,16 @@ def play(suite: Suite, chosen: argparse.Namespace) -> dict[Asked, Outcome]:
     for route in ASKED[chosen.route]:
         # The suite has a shell start it, and ends the shell when time is over: then it must be the client.
         client = " ".join(["exec", *python("-m", "tests.conformance.client", route)])
-        for revision in chosen.revision or REVISIONS:
+        for revision in revisions("client", chosen):
             asked = Asked("client", route, revision)
             tell(f"playing {revision} {'directly' if route == 'direct' else 'through callgate'}")
-            outcomes[asked] = suite.play(client, revision, chosen.cache / "results" / "-".join(asked), progress)
+            results, without = chosen.cache / "results" / "-".join(asked), _left_out(route)
+            outcomes[asked] = suite.play(client, revision, results, progress, without)
     return outcomes
+
+
+def _left_out(route: Route) -> frozenset[str]:
+    return NOT_IN_THE_SDK if route == "direct" else frozenset()
 
 
 def progress(scenario: str, number: int) -> None:
@@ -101,7 +117,7 @@ def progress(scenario: str, number: int) -> None:
 def conclude(outcomes: Outcomes, chosen: argparse.Namespace) -> int:
     """Print the tables, write the files, judge."""
     for leg in chosen.legs:
-        for revision in chosen.revision or REVISIONS:
+        for revision in revisions(leg, chosen):
             print(table(outcomes, leg, revision), end="\n\n")
     results = chosen.cache / "results.json"
     results.write_text(json.dumps(as_json(outcomes), indent=2) + "\n", "utf-8")
@@ -131,6 +147,11 @@ def main(given: Sequence[str] | None = None) -> int:
                 outcomes |= ask(suite, chosen, Path(folder))
         if "client" in chosen.legs:
             outcomes |= play(suite, chosen)
+        if "authorization" in chosen.legs:
+            asked = Asked("authorization", "callgate", ANY)
+            tell("asking callgate as an authorization server")
+            with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
+                outcomes[asked] = authorize(suite, Path(folder), chosen.cache / "results" / "-".join(asked))
     except (SuiteError, NotReady) as wrong:
         tell(f"error: {wrong}")
         return 2

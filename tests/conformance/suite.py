@@ -13,16 +13,24 @@ from typing import Literal, NamedTuple
 
 import yaml
 
-Leg = Literal["server", "client"]
-LEGS: tuple[Leg, ...] = ("server", "client")
+Leg = Literal["server", "client", "authorization"]
 REVISIONS = ("2025-11-25", "2026-07-28")
+ANY = "any"
+SETS: dict[Leg, tuple[str, ...]] = {"server": REVISIONS, "client": REVISIONS, "authorization": (ANY,)}
+"""What each leg is asked for. The suite has no requirement set of a revision for authorization servers."""
+
+LEGS: tuple[Leg, ...] = tuple(SETS)
 
 RUN_SECONDS = 300.0
 SCENARIO_SECONDS = 15.0
 CLIENT_SECONDS = 30.0
+AUTHORIZATION_SECONDS = 90.0
 
 OAUTH = "auth/"
 """How the names of the scenarios begin in which a client has to be authorised."""
+
+NOT_IN_THE_SDK = frozenset({"auth/dpop", "auth/dpop-nonce", "auth/wif-jwt-bearer"})
+"""Scenarios of drafts for which the official SDK has no client: they are played through callgate only."""
 
 BESIDES: dict[tuple[Leg, str], tuple[str, ...]] = {
     ("server", "2026-07-28"): (
@@ -40,7 +48,7 @@ SKIPPED_BY_THE_SUITE = frozenset({"tasks-status-notifications"})
 TIMED = frozenset({"sse-retry"})
 """Scenarios that measure to a fifth of a second; a busy machine may miss that, but hardly twice."""
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _OUTCOME = re.compile(r"^([✓✗]) (\S+): (\d+) passed, (\d+) failed")
 _STARTED = re.compile(r"^=== Running scenario: (\S+) ===")
 _STAMP = re.compile(r"-\d{4}-\d\d-\d\dT[\d-]+Z$")
@@ -67,16 +75,11 @@ class Scenario(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """One run of one requirement set. A scored scenario that did not run counts as failed.
-
-    ``later`` names the scored scenarios that were left out because they need OAuth, ``besides`` the others.
-    """
+    """One run of one requirement set. A scored scenario that did not run counts as failed."""
 
     revision: str
     scored: tuple[Scenario, ...]
     unscored: tuple[Scenario, ...]
-    later: tuple[str, ...] = ()
-    besides: tuple[str, ...] = ()
 
     @property
     def failing(self) -> frozenset[str]:
@@ -111,11 +114,13 @@ class Suite(NamedTuple):
         ]
         return done._replace(unscored=(*done.unscored, *besides))
 
-    def play(self, client: str, revision: str, results: Path, progress: Progress) -> Outcome:
-        """Let a client play one requirement set, without the scenarios that need OAuth."""
+    def play(
+        self, client: str, revision: str, results: Path, progress: Progress, without: frozenset[str] = frozenset()
+    ) -> Outcome:
+        """Let a client play one requirement set, without some of the scenarios."""
         emptied(results)
         required, besides = self.requirements("client", revision)
-        names = [name for name in [*required, *besides] if not name.startswith(OAUTH)]
+        names = [name for name in [*required, *besides] if name not in without]
         seen: dict[str, Scenario] = {}
         for number, name in enumerate(names, 1):
             progress(name, number)
@@ -123,8 +128,7 @@ class Suite(NamedTuple):
             if name in TIMED and not seen[name].good:
                 seen[name] = self.single(name, revision, results, "client", "--command", client)
         scored = tuple(seen.pop(name) for name in required if name in seen)
-        later, others = (tuple(name for name in part if name.startswith(OAUTH)) for part in (required, besides))
-        return Outcome(revision, scored, tuple(seen.values()), later, others)
+        return Outcome(revision, scored, tuple(seen.values()))
 
     def single(self, name: str, revision: str, results: Path, *arguments: str) -> Scenario:
         """Run one scenario by itself. ``--force``, because those of extensions belong to no revision."""
@@ -136,7 +140,7 @@ class Suite(NamedTuple):
             )
         except subprocess.TimeoutExpired:
             return Scenario(name, False, 0, 0)
-        (results / f"{name}.txt").write_text(done.stdout + done.stderr, "utf-8")
+        (results / f"{name.replace('/', '-')}.txt").write_text(done.stdout + done.stderr, "utf-8")
         return judged(name, statuses(results).get(name, []), done.returncode == 0)
 
 
@@ -148,8 +152,8 @@ def emptied(folder: Path) -> None:
 def statuses(results: Path) -> dict[str, list[str]]:
     """Per scenario, how its own checks ended (not those of every message against the schema)."""
     found: dict[str, list[str]] = {}
-    for file in sorted(results.glob("*/checks.json")):  # the newest of a name last
-        name = _STAMP.sub("", file.parent.name).removeprefix("server-")
+    for file in sorted(results.glob("**/checks.json")):  # the newest of a name last
+        name = _STAMP.sub("", file.parent.relative_to(results).as_posix()).removeprefix("server-")
         checks = json.loads(file.read_text("utf-8"))
         found[name] = [check["status"] for check in checks if check["id"] != "wire-schema-valid"]
     return found
@@ -187,7 +191,7 @@ def _lines(command: list[str], folder: Path, progress: Progress) -> list[str]:
     try:
         assert child.stdout is not None
         for raw in child.stdout:
-            lines.append(_COLOUR.sub("", raw.decode("utf-8", "replace")).rstrip("\n"))
+            lines.append(COLOUR.sub("", raw.decode("utf-8", "replace")).rstrip("\n"))
             if match := _STARTED.match(lines[-1]):
                 started += 1
                 progress(match[1], started)

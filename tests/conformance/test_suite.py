@@ -25,7 +25,7 @@ name, folder = given["--scenario"], pathlib.Path(given["-o"])
 before = len(list(folder.glob(name + "-*")))
 ended = {{"sse-retry": "SUCCESS" if before else "WARNING", "extra": "SKIPPED"}}.get(name, "SUCCESS")
 found = folder / f"{{name}}-2026-01-01T00-00-0{{before}}-000Z"
-found.mkdir()
+found.mkdir(parents=True)
 checks = [{{"id": "one", "status": ended}}, {{"id": "wire-schema-valid", "status": "SUCCESS"}}]
 (found / "checks.json").write_text(json.dumps(checks))
 print(sys.argv)
@@ -44,18 +44,25 @@ def suite(tmp_path: Path) -> Suite:
     return Suite(node, package)
 
 
-def test_scenarios_are_played_one_by_one_without_those_that_need_oauth(suite: Suite, tmp_path: Path) -> None:
+def test_scenarios_are_played_one_by_one_without_those_that_are_left_out(suite: Suite, tmp_path: Path) -> None:
     started: list[tuple[str, int]] = []
     results = tmp_path / "results"
-    outcome = suite.play("a client", "2025-11-25", results, lambda name, number: started.append((name, number)))
-    assert started == [("initialize", 1), ("sse-retry", 2), ("extra", 3)]
-    assert (outcome.later, outcome.besides) == (("auth/basic",), ("auth/jwt",))
-    assert [scenario.name for scenario in outcome.scored] == ["initialize", "sse-retry"]
-    assert "'--command', 'a client'" in (results / "initialize.txt").read_text("utf-8")
+
+    def progress(name: str, number: int) -> None:
+        started.append((name, number))
+
+    outcome = suite.play("a client", "2025-11-25", results, progress, frozenset({"auth/jwt"}))
+    assert started == [("initialize", 1), ("auth/basic", 2), ("sse-retry", 3), ("extra", 4)]
+    assert [(scenario.name, scenario.good) for scenario in outcome.scored] == [
+        ("initialize", True),
+        ("auth/basic", True),
+        ("sse-retry", True),
+    ]
+    assert "'--command', 'a client'" in (results / "auth-basic.txt").read_text("utf-8")
 
 
 def test_what_measures_time_gets_a_second_try_and_what_was_skipped_is_not_good(suite: Suite, tmp_path: Path) -> None:
     outcome = suite.play("a client", "2025-11-25", tmp_path / "results", lambda name, number: None)
     assert outcome.failing == frozenset()
-    [extra] = outcome.unscored
+    extra = outcome.unscored[0]
     assert (extra.good, extra.idle) == (False, True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conformance.page import page
-from tests.conformance.run import KNOWN
-from tests.conformance.suite import LEGS, REVISIONS, Leg, Outcome, Scenario, idle, outcome, statuses
+from tests.conformance.run import KNOWN, arguments
+from tests.conformance.suite import ANY, REVISIONS, SETS, Leg, Outcome, Scenario, idle, outcome, statuses
 from tests.conformance.verdict import Asked, Known, Outcomes, as_json, expected, surprises, table
 
 OUTPUT = [
@@ -72,6 +72,13 @@ def test_directly_nothing_is_excused(half: Outcome) -> None:
     assert told({DIRECT: half}, excused) == {("caching", "fails"), ("tools-list", "fails"), ("skills-extra", "fails")}
 
 
+def test_scenarios_in_folders_are_found(tmp_path: Path) -> None:
+    folder = tmp_path / "auth" / "basic-2026-01-02T03-04-05-678Z"
+    folder.mkdir(parents=True)
+    (folder / "checks.json").write_text('[{"id": "one", "status": "SUCCESS"}]', "utf-8")
+    assert statuses(tmp_path) == {"auth/basic": ["SUCCESS"]}
+
+
 def test_a_scenario_of_which_everything_was_skipped_shows_nothing(tmp_path: Path, half: Outcome) -> None:
     for folder, ended in (
         ("server-tasks-extra-2026-01-02T03-04-05-678Z", ["SUCCESS", "SKIPPED"]),
@@ -92,22 +99,49 @@ def test_the_table_the_json_and_the_page_say_the_same(half: Outcome) -> None:
     assert as_json(outcomes)["server"]["direct"][REVISION]["scored"]["caching"]["failed"] == 3
     assert "| `caching` | fails (3 of 4) | – |" in page(outcomes)
     assert "| `skills-extra` | not offered | – |" in page(outcomes)
-    assert f"| Server scenarios, {REVISION} | 1/3 | – | – |" in page(outcomes)
+    assert f"| Server scenarios, {REVISION} | 1/3 | – |" in page(outcomes)
 
 
-def test_what_needs_oauth_is_named_and_not_counted() -> None:
-    played = Outcome(REVISION, (Scenario("initialize", True, 1, 0),), (), ("auth/basic", "auth/other"), ("auth/jwt",))
+def test_what_the_sdk_cannot_play_is_named_and_not_counted() -> None:
+    played = Outcome(REVISION, (Scenario("initialize", True, 1, 0),), (Scenario("auth/dpop", True, 9, 0),))
     outcomes: Outcomes = {Asked("client", "callgate", REVISION): played}
-    assert f"| Client scenarios, {REVISION} | – | 1/1 | 2 |" in page(outcomes)
-    assert "`auth/basic`, `auth/other`. Not scored: `auth/jwt`." in page(outcomes)
+    assert f"| Client scenarios, {REVISION} | – | 1/1 |" in page(outcomes)
+    assert "drafts: `auth/dpop`, `auth/dpop-nonce`, `auth/wif-jwt-bearer`." in page(outcomes)
+    assert "| `auth/dpop` | – | passes |" in page(outcomes)
+
+
+def test_an_authorization_server_is_asked_once_and_in_no_revision() -> None:
+    failing = Scenario("authorization-code-grant", False, 1, 2)
+    asked = Asked("authorization", "callgate", ANY)
+    outcomes: Outcomes = {asked: Outcome(ANY, (failing,), ())}
+    assert "| Authorization server scenarios | – | 0/1 |" in page(outcomes)
+    assert "| `authorization-code-grant` | – | fails (2 of 3) |" in page(outcomes)
+    assert table(outcomes, "authorization", ANY).startswith("Authorization scenarios\n")
+    none = expected(KNOWN)
+    assert [str(each) for each in surprises(outcomes, none)] == [
+        "authorization any authorization-code-grant: fails through callgate"
+    ]
+
+
+@pytest.mark.parametrize("given", ["direct", "gateway --revision 2025-11-25", "gateway --url http://127.0.0.1:1/mcp"])
+def test_the_authorization_leg_has_a_callgate_of_its_own(given: str) -> None:
+    with pytest.raises(SystemExit):
+        arguments([*given.split(), "--leg", "authorization"])
+    assert "authorization" not in arguments(given.split()).legs
+    assert "authorization" in arguments(["all"]).legs
 
 
 def test_the_file_names_legs_and_revisions_that_exist(tmp_path: Path) -> None:
     file = tmp_path / "expected-failures.yaml"
-    for strange in ("server: {2031-01-01: [ping]}", "proxy: {}", "extensions: {server: {2031-01-01: [ping]}}"):
+    for strange in (
+        "server: {2031-01-01: [ping]}",
+        "proxy: {}",
+        "authorization: {2031-01-01: [a]}",
+        "extensions: {server: {2031-01-01: [ping]}}",
+    ):
         file.write_text(strange + "\n", "utf-8")
         with pytest.raises(ValueError, match=r"2031-01-01|proxy"):
             expected(file)
     file.write_text("client: {2025-11-25: [a]}\nextensions: {client: {2025-11-25: [b]}}\n", "utf-8")
     assert expected(file)["client", "2025-11-25"] == Known(frozenset("a"), frozenset("b"))
-    assert set(expected(KNOWN)) == {(leg, revision) for leg in LEGS for revision in REVISIONS}
+    assert set(expected(KNOWN)) == {(leg, each) for leg, sets in SETS.items() for each in sets}

@@ -11,7 +11,7 @@ import yaml
 from tests.npm import NODE
 
 from .install import SUITE
-from .suite import LEGS, REVISIONS, Leg, Outcome, Scenario
+from .suite import ANY, SETS, Leg, Outcome, Scenario
 
 Route = Literal["direct", "callgate"]
 ROUTES: tuple[Route, ...] = ("direct", "callgate")
@@ -56,7 +56,8 @@ def expected(file: Path) -> dict[tuple[Leg, str], Known]:
     document = yaml.load(file.read_text("utf-8"), Loader=yaml.BaseLoader) or {}
     beside = document.pop(EXTENSIONS, None) or {}
     for part in (document, beside):
-        strange = set(part) - set(LEGS) | {name for leg in part.values() for name in leg or ()} - set(REVISIONS)
+        strange = {leg for leg in part if leg not in SETS}
+        strange |= {name for leg in part.keys() - strange for name in part[leg] or () if name not in SETS[leg]}
         if strange:
             raise ValueError(f"{file.name}: no such leg or revision: {', '.join(sorted(strange))}")
 
@@ -65,8 +66,8 @@ def expected(file: Path) -> dict[tuple[Leg, str], Known]:
 
     return {
         (leg, revision): Known(listed(document, leg, revision), listed(beside, leg, revision))
-        for leg in LEGS
-        for revision in REVISIONS
+        for leg, revisions in SETS.items()
+        for revision in revisions
     }
 
 
@@ -126,7 +127,8 @@ def table(outcomes: Outcomes, leg: Leg, revision: str) -> str:
     body = [("scenario", "direct", "through callgate"), *scored, *rows(outcomes, leg, revision, scored=False)]
     widths = [max(len(row[column]) for row in body) for column in range(3)]
     drawn = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in body]
-    return "\n".join([f"{leg.capitalize()} scenarios, revision {revision}", *drawn])
+    of = f", revision {revision}" if revision != ANY else ""
+    return "\n".join([f"{leg.capitalize()} scenarios{of}", *drawn])
 
 
 def as_json(outcomes: Outcomes) -> dict[str, Any]:

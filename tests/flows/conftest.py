@@ -4,4 +4,7 @@ from __future__ import annotations
 
 from tests.gateway.conftest import anyio_backend
 
+# Scripts for an environment that holds other libraries than ours.
+collect_ignore = ["agents"]
+
 __all__ = ["anyio_backend"]

@@ -46,7 +46,7 @@ async def test_every_outcome_leaves_one_record(tmp_path: Path, durability: str) 
             wire.send(stand.request(calling("l__hang", {"a": 1}, traceparent=trace), who="ann"))
             await began.wait()
             await wire.close()
-            await until(lambda: not stand.house._places)
+            await until(lambda: not stand.house.places)
             refused(await stand.call("u__good", who="mallory"), 401)
             records = await stand.records(len(calls) + 2)
         assert [each["outcome"] for each in records] == [*(outcome for _, outcome in calls), "cancelled", "refused"]

@@ -94,7 +94,7 @@ async def test_a_server_that_still_starts_is_waited_for(tmp_path: Path) -> None:
                     stand.modern("prompts/get", {"name": "review"}, path="/servers/docs/mcp"),
                 )
             ]
-            await until(lambda: len(stand.house._places) == 1 and sum(stand.house._places.values()) == 3)
+            await until(lambda: len(stand.house.places) == 3)
             shelf.open.set()
             assert [(await each).status for each in asked] == [200, 200, 200]
         finally:

@@ -47,7 +47,7 @@ async def test_who_waits_for_a_result_that_it_may_not_have_any_more_does_not_get
         old = await stand.legacy("ann")
         id = (await begun(old, tool))["taskId"]
         waiting = asyncio.create_task(old.ask("tasks/result", {"taskId": id}))
-        await until(lambda: stand.house._places)
+        await until(lambda: stand.house.places)
         await stand.reload(**loss)
         server.gate.set()
         if server.jobs.jobs:

@@ -129,9 +129,11 @@ async def test_what_servers_write_is_readable_by_its_owner_only(tmp_path: Path) 
 
 @pytest.mark.rule("RS-9")
 async def test_over_stdio_a_token_that_has_expired_is_not_believed_any_longer(tmp_path: Path) -> None:
-    async with Stand(tmp_path) as stand:
+    issuer = "https://idp.example"
+    jwt = [{"issuer": issuer, "audience": "callgate", "jwks_uri": f"{issuer}/jwks"}]
+    async with Stand(tmp_path, identity={"jwt": jwt}) as stand:
         for expires, told in ((time.time() + 60, "result"), (time.time() - 1, "error")):
-            who = Principal("ann", "k", via="jwt", expires=expires)
+            who = Principal("ann", "k", issuer=issuer, via="jwt", expires=expires)
             out = io.BytesIO()
             begin = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}\n'
             pipes: Any = (io.BytesIO(begin), out)
@@ -166,7 +168,7 @@ async def test_another_server_under_an_old_name_is_not_judged_by_what_the_old_on
         assert await stand.tools() == ["u__wipe"]
         await stand.reload(servers={"u": http(two)})
         call = asyncio.create_task(stand.call("u__wipe"))
-        await until(lambda: stand.house._places)
+        await until(lambda: stand.house.places)
         other.gate.set()
         refused(await call, 200, -31403)
         assert other.script.called == []

@@ -140,11 +140,13 @@ async def test_every_call_is_judged_also_behind_a_servers_own_door(tmp_path: Pat
 # What goes to the server
 
 
+@pytest.mark.rule("DEL-12", "DEL-13", "DEL-14")
 @pytest.mark.parametrize("era", ["modern", "legacy"])
 async def test_the_clients_metadata_goes_on_and_that_of_its_hop_does_not(tmp_path: Path, era: str) -> None:
     script = Script({"look": text("x")})
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     meta: dict[str, Any] = {"vendor/key": {"a": [1]}, "traceparent": trace, "tracestate": "a=b", PREFIX + "unknown": 1,
+            "baggage": "user.id=root,callgate.txn=forged",
             PREFIX + "clientInfo": {"name": "front", "version": "9"}, "progressToken": "mine"}  # fmt: skip
     async with serve(upstream(era, script)) as server, Stand(tmp_path, {"u": http(server, era)}) as stand:
         assert (await stand.ask(stand.request(calling("u__look", **meta)))).status == 200
@@ -154,6 +156,8 @@ async def test_the_clients_metadata_goes_on_and_that_of_its_hop_does_not(tmp_pat
     assert sent["tracestate"] == "a=b"
     assert PREFIX + "unknown" not in sent
     assert sent.get("progressToken") != "mine"
+    assert "baggage" not in sent and "forged" not in str(record)
+    assert record["subject"] == "anonymous"
     assert sent.get(PREFIX + "clientInfo", {}).get("name") in (None, "callgate")
     assert sent["traceparent"].split("-")[1] == trace.split("-")[1] == record["trace_id"]
     assert sent["traceparent"].split("-")[2] != trace.split("-")[2]
@@ -284,7 +288,7 @@ async def test_the_stream_stays_warm_while_nothing_happens(tmp_path: Path, monke
 async def hang_up(stand: Stand, wire: Wire, server_waits: asyncio.Event) -> None:
     await server_waits.wait()
     await wire.close()
-    await until(lambda: not stand.house._places)
+    await until(lambda: not stand.house.places)
 
 
 @pytest.mark.rule("HTTP-14")
@@ -362,7 +366,7 @@ async def test_a_legacy_client_that_goes_cancels_nothing(tmp_path: Path) -> None
         await began.wait()
         await wire.close()
         await until(lambda: not stand.gateway._front.state.connections)
-        assert stand.house._places
+        assert stand.house.places
         gate.set()
         [record] = await stand.records(1)
         assert record["outcome"] == "ok"

@@ -194,16 +194,16 @@ async def test_going_and_saying_so_cancel_at_a_process_behind_an_aggregate(tmp_p
         async with await stand.connect() as wire:
             wire.send(stand.request(calling("u__hang")))
             await began(1)
-        await until(lambda: not stand.house._places)
+        await until(lambda: not stand.house.places)
         assert await cancelled() == [0]  # a modern client that goes
 
         async with await stand.connect() as wire:
             wire.send(client.request(rpc("tools/call", {"name": "u__hang"}, "h")))
             await began(2)
         assert await cancelled() == [0]  # a legacy client that goes, and says later what it means
-        assert stand.house._places
+        assert stand.house.places
         await client.tell("notifications/cancelled", requestId="h")
-        await until(lambda: not stand.house._places)
+        await until(lambda: not stand.house.places)
         assert await cancelled() == [0, 1]
 
 

@@ -104,7 +104,7 @@ class Canary:
         peer.json({"type": "object"})
 
 
-@pytest.mark.rule("SCH-2", "SCH-3")
+@pytest.mark.rule("SCH-2", "SCH-3", "RS-15")
 @ERAS
 @CLIENTS
 async def test_nobody_asks_for_what_a_schema_points_to(tmp_path: Path, server_era: str, client_era: str) -> None:

@@ -45,7 +45,7 @@ def test_what_is_sealed_comes_back_as_it_was(inner: str | None) -> None:
     assert (round.kind, round.inner, round.node) == ("pass", inner, sealer.node)
 
 
-@pytest.mark.rule("MRTR-5")
+@pytest.mark.rule("MRTR-5", "RS-14")
 @given(st.data())
 def test_a_state_with_any_character_changed_is_refused(data: st.DataObject) -> None:
     state = seal().seal(call(), "pass", 60, "the server's own state")
@@ -92,7 +92,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.rule("MRTR-6", "PARK-1")
+@pytest.mark.rule("MRTR-6", "PARK-1", "RS-14")
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
 @pytest.mark.parametrize("kind", ["pass", "parked", "url"])
 def test_a_state_is_worth_nothing_with_another_request(other: dict[str, Any], kind: Any) -> None:

@@ -8,10 +8,12 @@ import json
 import logging
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import psutil
 import pytest
 
@@ -22,6 +24,7 @@ from tests.fuzz.raw import Reply
 from tests.gateway.stand import Stand, Wire, bearer, calling, keys, until
 from tests.gateway.upstreams import Modern, http, serve
 from tests.office import run
+from tests.servers import connect_http, kubernetes_http
 from tests.servers.mcp_http import error_of
 from tests.servers.raw_http import Peer, RawServer, Request
 from tests.servers.vault_http import CANARY as VAULT_CANARY
@@ -151,6 +154,43 @@ async def test_no_secret_is_anywhere_that_the_gateway_writes(tmp_path: Path, cap
     assert re.search(rb"x{50}c", everything) is None
 
 
+@pytest.mark.rule("SEC-7")
+@pytest.mark.key("secrets.kubernetes", "secrets.onepassword")
+async def test_values_of_other_stores_reach_their_servers_and_nobody_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name, token in (("sa", kubernetes_http.TOKEN), ("op", connect_http.TOKEN)):
+        (tmp_path / name).write_text(token)
+    async with (
+        serve(Echo()) as echo,
+        RawServer(kubernetes_http.KubernetesServer()) as cluster,
+        RawServer(connect_http.ConnectServer()) as connect,
+    ):
+        api, url = (each.url.removesuffix("/mcp") for each in (cluster, connect))
+        secrets = {
+            "kubernetes": {"api": api, "token_file": "sa"},
+            "onepassword": {"url": url, "token": "file:op"},
+        }
+        servers = {
+            "pod": http(echo, headers={"Authorization": "k8s:team/docs/token"}),
+            "one": http(echo, headers={"Authorization": "op://Team/Docs API/API token"}),
+            "away": envious("k8s:team/none/token"),
+            "desk": envious("keyring:callgate-tests/nobody"),
+        }
+        async with Stand(tmp_path, servers, secrets=secrets) as stand:
+            told = [(await stand.call(f"{name}__echo", {"a": 1})).body for name in ("pod", "one")]
+            assert all(b"who is ********?" in each for each in told), told
+            assert "there is no such secret" in reason(stand, "away")
+            assert "keyring" in reason(stand, "desk")
+            told += [(await admin(stand, f"/api/v1/{page}")).body for page in ("servers", "calls", "secrets")]
+        given = {each.headers.get("authorization") for each in echo.requests}
+        assert {kubernetes_http.CANARY, connect_http.CANARY} <= given
+    everything = b"\n".join([*told, written(tmp_path / "data"), caplog.text.encode()])
+    for canary in (kubernetes_http.CANARY, kubernetes_http.TOKEN, connect_http.CANARY, connect_http.TOKEN):
+        assert canary.encode() not in everything, canary
+
+
 @pytest.mark.rule("SEC-3")
 async def test_a_new_value_reaches_its_servers_without_a_restart_of_the_gateway(tmp_path: Path) -> None:
     stand = Stand(tmp_path, {"a": envious("secret:one"), "b": envious("secret:two"), "c": envious("plain")})
@@ -264,3 +304,23 @@ async def test_a_database_that_cannot_be_read_for_a_moment_is_looked_at_again(
         async with asyncio.timeout(10):
             while (await stand.result("a__env"))["env"]["T"] != "new value":
                 await asyncio.sleep(0.05)
+
+
+class Note(msgspec.Struct, frozen=True):
+    word: str
+
+
+async def test_the_gateway_drops_what_was_held_and_has_expired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callgate.gateway.house.SWEEP_EVERY", 0.05)
+    monkeypatch.setattr("callgate.identity.secrets.following.SWEEP_EVERY", 0.0)
+    async with Stand(tmp_path) as stand:
+        notes = stand.house.secrets.hold("note", Note)
+        await notes.put("old", Note("a"), "ann", time.time() - 1)
+        await notes.put("new", Note("b"), "ann", time.time() + 1000)
+
+        def kept() -> int:
+            with contextlib.closing(stand.house.database.reader()) as connection:
+                return int(connection.execute("SELECT count(*) FROM held WHERE kind = 'note'").fetchone()[0])
+
+        await until(lambda: kept() == 1)
+        assert await notes.get("new") == Note("b")

@@ -289,6 +289,7 @@ async def test_a_client_that_does_not_read_is_not_read_either(tmp_path: Path) ->
             assert [json.loads(line)["id"] for line in lines] == list(range(count))
 
 
+@pytest.mark.rule("RS-16")
 async def test_the_token_in_the_environment_says_who_asks(tmp_path: Path) -> None:
     policy = {"rules": [allow("u/echo", to={"subjects": ["ann"]})]}
     async with started(tmp_path, token=key_of("ann"), identity={"keys": keys("ann")}, policy=policy) as pipes:

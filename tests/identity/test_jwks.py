@@ -284,6 +284,11 @@ async def test_attack_a_published_key_that_must_not_verify_is_skipped(entry: Any
     assert [signer.kid for signer in found.values()] == ["good"]
 
 
+async def test_a_key_for_encryption_is_nothing_to_be_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    found = read_keys(key_set(public(ec_key("box"), use="enc"), public(ec_key("good"))), {})
+    assert [signer.kid for signer in found.values()] == ["good"] and not caplog.records
+
+
 async def test_keys_verify_only_what_they_are_for() -> None:
     entries = [public(ec_key("e")), public(rsa_key("r"), alg="PS256"), public(okp_key("o"))]
     algorithms = [signer.algorithms for signer in read_keys(key_set(*entries), {}).values()]

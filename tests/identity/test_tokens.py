@@ -15,7 +15,7 @@ from joserfc.jwk import ECKey, Key
 from callgate.config import Identity, Issuer
 from callgate.errors import ConfigError
 from callgate.identity import Recogniser, Refused
-from callgate.identity.tokens import ConfiguredAlgorithms
+from callgate.identity.signatures import ConfiguredAlgorithms
 
 from .provider import AUDIENCE, Clock, Make, Provider, ec_key, fetch, okp_key, part, public, rsa_key, sign
 

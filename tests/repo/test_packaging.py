@@ -14,16 +14,18 @@ from checks.project import ROOT, files
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 # Where the name of the module is not the name of the package.
-PACKAGE = {"yaml": "pyyaml"}
+PACKAGE = {"yaml": "pyyaml", "grpc": "grpcio"}
 
 
 def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def imported(path: Path) -> set[str]:
+def imported(path: Path, *, at_once: bool = False) -> set[str]:
+    """What a file imports; ``at_once``: when it is itself imported, and not when a function needs it."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -31,14 +33,31 @@ def imported(path: Path) -> set[str]:
     return found - set(sys.stdlib_module_names) - {"callgate"}
 
 
+def packages(lines: list[str]) -> set[str]:
+    return {normal(re.split(r"[<>=!;\[ ]", line)[0]) for line in lines}
+
+
+def names_at_once(path: Path) -> set[str]:
+    return {normal(PACKAGE.get(name, name)) for name in imported(path, at_once=True)}
+
+
+#: What extras bring: only a function may import it, where it can say which extra is missing.
+OPTIONAL = {
+    name
+    for extra, lines in PYPROJECT["project"]["optional-dependencies"].items()
+    if extra not in ("dev", "bench")
+    for name in packages(lines)
+}
+
+
 def test_every_import_of_the_package_is_a_core_dependency() -> None:
-    declared = {normal(re.split(r"[<>=!;\[ ]", line)[0]) for line in PYPROJECT["project"]["dependencies"]}
+    declared = packages(PYPROJECT["project"]["dependencies"])
     undeclared = {
         f"{path.relative_to(ROOT).as_posix()}: {name}"
         for path in files(ROOT, ".py")
         if path.is_relative_to(ROOT / "src")
         for name in imported(path)
-        if normal(PACKAGE.get(name, name)) not in declared
+        if normal(PACKAGE.get(name, name)) not in declared | (OPTIONAL - names_at_once(path))
     }
     assert undeclared == set()
 

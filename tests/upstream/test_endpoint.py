@@ -7,7 +7,7 @@ import json
 import pytest
 
 from callgate.egress import Response
-from callgate.upstream.endpoint import _hide
+from callgate.upstream.endpoint import _hidden
 
 TOKEN = 'ab/cd+ef"gh\\ij==0123456789'
 
@@ -15,7 +15,7 @@ TOKEN = 'ab/cd+ef"gh\\ij==0123456789'
 def shown(body: str) -> str:
     response = Response(200, {})
     response.body = body.encode()
-    _hide(response, f"authorization: Bearer {TOKEN}\r\n".encode())
+    _hidden(response, f"authorization: Bearer {TOKEN}\r\n".encode())
     return response.body.decode()
 
 

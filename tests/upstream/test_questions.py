@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from callgate.config.model import Server
+from callgate.egress import Response
 from callgate.errors import UpstreamError, UpstreamTimeout
-from callgate.types import Answer, Ask, Conduct, Permitted, Principal, Question
+from callgate.types import Answer, Ask, Conduct, Occasion, Permitted, Question
 from tests.servers.asking_http import AskingServer
 from tests.servers.raw_http import RawServer
 from tests.upstream.asking import FORMS, LEGACY, Client, asking
@@ -321,12 +322,16 @@ class ByRole:
     """A credential that shows in whose name a request is sent."""
 
     names_callers = True
+    hears = False
 
-    async def lines(self, who: Principal | None, call: int, deadline: float) -> bytes:
+    async def lines(self, occasion: Occasion) -> bytes:
+        who = occasion.who
         return f"x-caller: {who.subject} as {''.join(who.roles)}\r\n".encode() if who else b"x-caller: callgate\r\n"
 
-    def refused(self, who: Principal | None, line: bytes) -> bool:
+    async def refused(self, occasion: Occasion, lines: bytes, response: Response) -> bool:
         return False
+
+    def heard(self, occasion: Occasion, response: Response) -> None: ...
 
     async def aclose(self) -> None: ...
 
@@ -336,7 +341,7 @@ class ByRole:
 async def test_an_answer_is_sent_in_the_name_of_the_call_that_it_was_asked_for(tmp_path: Path, stateless: bool) -> None:
     async with RawServer(AskingServer(stateless=stateless)) as server:
         house = House(tmp_path, s=Server(url=server.url, protocol="legacy"))
-        house.upstreams._credential = lambda server, references: ByRole()
+        house.upstreams._credential = lambda name, server, references: ByRole()
 
         async def call(tool: str, role: str, ask: Ask | None = None) -> Answer:
             plain = permitted("s", tool, {}, **FORMS)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from callgate.api.operations import Operation
 
 _ALWAYS = (401, 421)
+_PARTS = {"id": "A call id.", "name": "The name of an agent."}
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
@@ -33,7 +34,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
         "info": {
             "title": "callgate admin API",
             "version": __version__,
-            "description": "What an operator may read. It is served on the admin listener only.",
+            "description": "What an operator may read, and revoke. It is served on the admin listener only.",
         },
         "security": [{"bearer": []}, {}],
         "paths": paths,
@@ -52,7 +53,7 @@ def document(operations: Iterable[Operation]) -> dict[str, Any]:
 
 def _operation(one: Operation, known: dict[type, Any]) -> dict[str, Any]:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "description": "A call id."}
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}, "description": _PARTS[name]}
         for name in re.findall(r"\{(\w+)\}", one.path)
     ] + [
         {"name": each.name, "in": "query", "schema": {"type": "string"}, "description": each.says} for each in one.query

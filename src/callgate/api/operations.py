@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from callgate.api import secrets, servers, shapes
+from callgate.api import agents, secrets, servers, shapes
 from callgate.api.calls import Log
 from callgate.api.explain import explain
 from callgate.api.openapi import document
@@ -83,6 +83,22 @@ async def _secrets(asked: Question) -> shapes.Secrets:
     return await secrets.secrets(asked.house, asked.reader)
 
 
+async def _agents(asked: Question) -> shapes.Agents:
+    return agents.agents(asked.house, asked.reader)
+
+
+async def _agent(asked: Question) -> shapes.AgentShown:
+    return agents.agent(asked.house, asked.reader, asked.path["name"])
+
+
+async def _revoke_agent(asked: Question) -> shapes.Revoked:
+    return await agents.revoke_agent(asked.house, asked.reader, asked.path["name"], asked.body.reason)
+
+
+async def _revoke_person(asked: Question) -> shapes.Revoked:
+    return await agents.revoke_person(asked.house, asked.reader, asked.body)
+
+
 async def _openapi(asked: Question) -> dict[str, Any]:
     return document(OPERATIONS)
 
@@ -129,6 +145,23 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation(
         "GET", "/api/v1/secrets", "listSecrets", "The names of the stored secrets and who uses them; never a value.",
         shapes.Secrets, _secrets, refusals=(403,),
+    ),
+    Operation(
+        "GET", "/api/v1/agents", "listAgents", "The agents of the token service.", shapes.Agents, _agents,
+        refusals=(403,),
+    ),
+    Operation(
+        "GET", "/api/v1/agents/{name}", "getAgent", "One agent.", shapes.AgentShown, _agent, refusals=(403, 404),
+    ),
+    Operation(
+        "POST", "/api/v1/agents/{name}/revoke", "revokeAgent",
+        "End all tokens until now that have the agent in their chain. It may get new ones.",
+        shapes.Revoked, _revoke_agent, takes=shapes.AgentRevoked, refusals=(400, 403, 404, 413, 415, 503),
+    ),
+    Operation(
+        "POST", "/api/v1/people/revoke", "revokePerson",
+        "End everything that a person, and agents and applications in the person's name, hold until now.",
+        shapes.Revoked, _revoke_person, takes=shapes.PersonRevoked, refusals=(400, 403, 404, 413, 415, 503),
     ),
     Operation("GET", "/api/v1/openapi.json", "getOpenApi", "This document.", dict, _openapi),
 )  # fmt: skip

@@ -19,19 +19,27 @@ if TYPE_CHECKING:
     from callgate.gateway import House
 
 READS_ALL = frozenset({"admin", "auditor"})
+CHANGES = "admin"
 
 
 class Reader(msgspec.Struct, frozen=True):
-    """The one who asks. ``everything`` is about the reader's own tenant, never about another."""
+    """The one who asks. ``everything`` is about the reader's own tenant, never about another; ``admin``: whether
+    the reader may also change things.
+    """
 
     who: Principal
     everything: bool
+    admin: bool = False
 
     def only_if_everything(self) -> None:
         """Raise ``Denied`` for readers of their own things: rules and reasons are not theirs to read (POL-10)."""
         if not self.everything:
             roles = " or ".join(f"`{role}`" for role in sorted(READS_ALL))
             raise Denied("This is for operators and auditors.", hint=f"Ask for the role {roles}.")
+
+    def only_if_admin(self) -> None:
+        if not self.admin:
+            raise Denied("This is for operators.", hint=f"Ask for the role `{CHANGES}`.")
 
 
 async def recognise(authorization: bytes | None, token: str, house: House, *, loopback: bool) -> Reader:
@@ -40,7 +48,7 @@ async def recognise(authorization: bytes | None, token: str, house: House, *, lo
     Raises ``Unauthenticated``.
     """
     if authorization is not None and authorization[7:].strip().startswith(b"cgo_"):
-        return Reader(recognise_operator(authorization, token), True)
+        return Reader(recognise_operator(authorization, token), True, True)
     recogniser = house.recogniser
     who = recogniser.known(authorization) or await recogniser.recognise(authorization)
     if who.via == "anonymous" and not loopback:
@@ -50,4 +58,4 @@ async def recognise(authorization: bytes | None, token: str, house: House, *, lo
         raise Unauthenticated("The token is for the gateway listener.", hint="Send a token of your own, or a key.")
     identity = house.settings.identity
     laptop = who.via == "anonymous" and not identity.keys and not identity.jwt and identity.oauth is None
-    return Reader(who, laptop or not READS_ALL.isdisjoint(who.roles))
+    return Reader(who, laptop or not READS_ALL.isdisjoint(who.roles), laptop or CHANGES in who.roles)

@@ -18,7 +18,7 @@ async def secrets(house: House, reader: Reader) -> Secrets:
     """For readers of everything."""
     reader.only_if_everything()
     rows = await asyncio.to_thread(house.secrets.store.all)
-    used = users(house.settings.servers)
+    used = users(house.settings)
     return Secrets(
         [
             SecretShown(row.name, row.version, _time(row.created_at), _time(row.updated_at), used.get(row.name, []))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import field
@@ -160,7 +160,7 @@ class Explained(msgspec.Struct, frozen=True):
 
 
 class SecretShown(msgspec.Struct, frozen=True):
-    """One stored secret: times are ISO 8601, ``used_by`` are servers."""
+    """One stored secret: times are ISO 8601, ``used_by`` are servers, or other parts of the configuration by key."""
 
     name: str
     version: int
@@ -171,6 +171,59 @@ class SecretShown(msgspec.Struct, frozen=True):
 
 class Secrets(msgspec.Struct, frozen=True):
     secrets: list[SecretShown]
+
+
+class WorkloadShown(msgspec.Struct, frozen=True):
+    """Who an agent is at an issuer of workload identities: the entry of `identity.federation`, a glob over `sub`."""
+
+    issuer: str
+    subject: str
+    claims: dict[str, str]
+
+
+class AgentShown(msgspec.Struct, frozen=True):
+    """One agent. ``proofs`` are the ways in which it proves itself (``secret``, ``public key``, ``jwks``,
+    ``workload``); ``last_token`` is when it was last given a token, as far as the running gateway knows.
+    """
+
+    name: str
+    subject: str
+    owner: str
+    status: Literal["active", "suspended"]
+    roles: tuple[str, ...]
+    proofs: tuple[str, ...]
+    workloads: list[WorkloadShown]
+    audiences: tuple[str, ...]
+    scopes: tuple[str, ...]
+    acts_for: tuple[str, ...]
+    may_delegate_to: tuple[str, ...]
+    last_token: str
+
+
+class Agents(msgspec.Struct, frozen=True):
+    agents: list[AgentShown]
+
+
+class AgentRevoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Why an agent's tokens are revoked, for the record."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+
+class PersonRevoked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whose access ends: the issuer that vouches for the person, and the person's subject there."""
+
+    issuer: Annotated[str, msgspec.Meta(max_length=2000)]
+    subject: Annotated[str, msgspec.Meta(max_length=2000)]
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+
+class Revoked(msgspec.Struct, frozen=True):
+    """What was revoked: everything that was issued until then."""
+
+    subject: str
+    issuer: str
+    until: str
 
 
 class Problem(msgspec.Struct, frozen=True):

@@ -140,6 +140,13 @@ class Journal:
         except TimeoutError:
             raise Overloaded("The audit record could not be written in time.", hint=self.error) from None
 
+    async def keep(self, record: Record) -> None:
+        """Queue a record; with ``audit.durability: strict`` it is on disk when this returns, or ``Overloaded``."""
+        if self._strict:
+            await self.put_durable(record)
+        else:
+            self.put(record)
+
     async def aclose(self, deadline: float = CLOSE_DEADLINE) -> None:
         """Write what is queued, for at most ``deadline`` seconds, and end the writer. Records put later are dropped."""
         self._stop_at = time.monotonic() + deadline

@@ -31,11 +31,17 @@ policy = App(name="policy", help="Test and explain policy files.", version_flags
 policy.command("callgate.cli.policy:run_tests", name="test", help="Run the tests that stand in the policy files.")
 policy.command("callgate.cli.policy:explain", name="explain", help="Show what every rule says of a call.")
 
-agent = App(name="agent", help="Show agents and make their secrets.", version_flags=[], group=NOUNS)
-agent.command("callgate.cli.agent:ls", name="ls", help="List the agents of the configuration.")
+agent = App(name="agent", help="Show agents, make their secrets, end their tokens.", version_flags=[], group=NOUNS)
+agent.command("callgate.cli.agent:ls", name="ls", help="List the agents.")
 agent.command("callgate.cli.agent:show", name="show", help="Show one agent.")
 agent.command(
     "callgate.cli.agent:secret", name="secret", help="Make a secret for an agent, and its line for the configuration."
+)
+agent.command("callgate.cli.agent:revoke", name="revoke", help="End all tokens with an agent in their chain.")
+
+people = App(name="people", help="End what people hold.", version_flags=[], group=NOUNS)
+people.command(
+    "callgate.cli.agent:revoke_person", name="revoke", help="End everything that a person holds: tokens, sign-ins."
 )
 
 config = App(name="config", help="Show the settings and where they come from.", version_flags=[], group=NOUNS)
@@ -52,6 +58,9 @@ COMMANDS = {
     "up": ("callgate.cli.up:up", "Start the gateway."),
     "ls": ("callgate.cli.ls:ls", "List the servers; with a server, its tools."),
     "call": ("callgate.cli.call:call", "Call a tool through the gateway."),
+    "login": ("callgate.cli.login:login", "Sign in at a gateway, with a browser or a code."),
+    "logout": ("callgate.cli.login:logout", "Sign out."),
+    "whoami": ("callgate.cli.login:whoami", "Show who you are at a gateway."),
     "logs": ("callgate.cli.logs:logs", "Show recorded calls."),
     "why": ("callgate.cli.why:why", "Explain why one call was allowed or denied."),
     "doctor": ("callgate.cli.doctor:doctor", "Say what is wrong here, and the exact fix."),
@@ -60,6 +69,7 @@ COMMANDS = {
 for order, (name, (where, says)) in enumerate(COMMANDS.items()):
     app.command(where, name=name, help=says, sort_key=order)
 app.command(agent)
+app.command(people)
 app.command(policy)
 app.command(config)
 app.command(secret)
@@ -101,7 +111,7 @@ def usage(error: CycloptsError, arguments: Sequence[str]) -> UsageError:
     """A mistake on the command line, with the nearest name where there is one."""
     message, _, near = " ".join(str(error).split()).partition(" Did you mean ")
     near = near.partition("? ")[0].rstrip("?")
-    nouns = {"agent": " agent", "policy": " policy", "config": " config", "secret": " secret"}
+    nouns = {"agent": " agent", "people": " people", "policy": " policy", "config": " config", "secret": " secret"}
     command = next((text for text in arguments if text in COMMANDS or text in nouns), "")
     if command == "secret":  # what was written there by mistake may be one
         message = re.sub(r"=.*", "=…", message)

@@ -18,6 +18,7 @@ from callgate.errors import (
     AwaitingApproval,
     CallgateError,
     Denied,
+    InsufficientScope,
     NotFound,
     Overloaded,
     Unauthenticated,
@@ -31,7 +32,8 @@ from callgate.errors import (
 REFUSALS: dict[int, type[CallgateError]] = {
     kind.rpc_code: kind
     for kind in (
-        Denied, AwaitingApproval, Unauthenticated, Overloaded, UpstreamError, UpstreamTimeout, UpstreamUnavailable,
+        Denied, AwaitingApproval, InsufficientScope, Unauthenticated, Overloaded, UpstreamError, UpstreamTimeout,
+        UpstreamUnavailable,
     )
 }  # fmt: skip
 INVALID_PARAMS = -32602
@@ -91,6 +93,7 @@ async def _call(
     if said.error is not None:
         return _failed(said)
     assert said.result is not None
+    _check_consent(said.result)
     _show(said.result, output)
     return 1 if said.result.get("isError") is True else 0
 
@@ -222,11 +225,22 @@ def _failed(said: Said) -> int:
     kind = REFUSALS.get(code) if isinstance(code, int) else None
     if kind is not None:
         why = f"`callgate why {said.call_id}` names the rule." if issubclass(kind, Denied) and said.call_id else ""
+        if kind is InsufficientScope and isinstance(data, dict):
+            why = f"Signed in? `callgate login --scope '{plain(data.get('scope'))}'` gets them."
         raise kind(message, hint=why)
     say(f"the server refused the call: {message} ({code})")
     if code == NEEDS_MORE:
         say("`callgate call` answers no questions and follows no tasks; call this tool from an AI client.")
     return 1
+
+
+def _check_consent(result: Mapping[str, Any]) -> None:
+    """Raise Unauthenticated where the server wants its user to agree first; the gateway says where."""
+    meta = result.get("_meta")
+    consent = meta.get("callgate/consent") if isinstance(meta, dict) and result.get("isError") is True else None
+    if isinstance(consent, dict):
+        hint = f"Open {consent.get('url')} in a browser, agree there, and call again."
+        raise Unauthenticated(f"Server `{consent.get('server')}` wants you to sign in to it first.", hint=hint)
 
 
 def _show(result: Mapping[str, Any], output: Output) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from callgate import __version__
 from callgate.cli.remote import Remote, about
-from callgate.egress import EventStream
+from callgate.egress import EventStream, Response
 from callgate.errors import NotFound, Unauthenticated, UpstreamError
 
 VERSION = "2026-07-28"
@@ -46,13 +46,17 @@ async def ask(
     if note is not None:
         meta |= {PREFIX + "logLevel": "info", "progressToken": PROGRESS_TOKEN}
     message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
-    headers = _headers(gateway, method, params.get("name")) | more.pop("headers", {})
+    headers = _headers(method, params.get("name")) | more.pop("headers", {})
+    if (token := await gateway.credential()) is not None:
+        headers["authorization"] = f"Bearer {token}"
     response = await gateway.send("POST", gateway.base + path, headers, msgspec.json.encode(message), **more)
     call_id = response.headers.get(b"callgate-call-id", b"").decode("latin-1")
     try:
         reply = _read(response.body) if response.events is None else await _reply(response.events, note)
     except UpstreamError as error:
         raise about(error, gateway.base) from None
+    if response.status == 401:
+        raise _stranger(reply, response, gateway.base + path)
     return _said(reply, response.status, call_id, gateway.base + path)
 
 
@@ -68,7 +72,7 @@ async def _reply(events: EventStream, note: Note | None) -> dict[str, Any]:
     return {}
 
 
-def _headers(gateway: Remote, method: str, name: str | None) -> dict[str, str]:
+def _headers(method: str, name: str | None) -> dict[str, str]:
     headers = {
         "accept": "application/json, text/event-stream",
         "content-type": "application/json",
@@ -77,8 +81,6 @@ def _headers(gateway: Remote, method: str, name: str | None) -> dict[str, str]:
     }
     if name is not None:
         headers["mcp-name"] = header_value(name)
-    if gateway.token is not None:
-        headers["authorization"] = f"Bearer {gateway.token}"
     return headers
 
 
@@ -100,12 +102,24 @@ def _read(body: bytes) -> dict[str, Any]:
         return {}
 
 
+def _stranger(reply: Mapping[str, Any], response: Response, url: str) -> Unauthenticated:
+    """A gateway that issues tokens says in its challenge where. What it issued for another endpoint does not open
+    this one, which only the audience in `whoami` shows.
+    """
+    error = reply.get("error")
+    message = str(error.get("message", "")) if isinstance(error, dict) else "The gateway does not know who you are."
+    hint = "Give your key or token with --token (CALLGATE_TOKEN)."
+    challenge = response.headers.get(b"www-authenticate", b"")
+    if b"resource_metadata=" in challenge:
+        hint = "Sign in with `callgate login`, or give your key or token with --token (CALLGATE_TOKEN)."
+    if b'error="invalid_token"' in challenge:
+        hint += f" A token must be for {url} or the whole gateway: `callgate whoami` shows its audience."
+    return Unauthenticated(message, hint=hint)
+
+
 def _said(reply: Mapping[str, Any], status: int, call_id: str, url: str) -> Said:
     error, result = reply.get("error"), reply.get("result")
     if isinstance(error, dict) and "code" in error:
-        if status == 401:
-            hint = "Give your key or token with --token (CALLGATE_TOKEN)."
-            raise Unauthenticated(str(error.get("message", "")), hint=hint)
         if status == 404 and error["code"] != -32601:
             raise NotFound(str(error.get("message", "")))
         data = error.get("data")

@@ -48,13 +48,16 @@ objects are those of the [admin API](api.md); `jsonl` prints one object a line, 
 
 ## The gateway that a command talks to
 
-`ls`, `call`, `logs`, `why` and `policy explain --url …` take these options:
+`ls`, `call`, `logs`, `why`, `whoami` and `policy explain --url …` take these options:
 
 {gateway}
 
-A gateway on this machine tells its admin listener and the file of the operator's token at `/healthz`; whoever may read
-that file (the user who runs the gateway) reads everything without a credential of their own. `call` never uses that
-token: a call is made as `--token` says, else anonymously.
+`login` and `logout` take `--url`.
+
+A gateway on this machine tells its admin listener and the file of the operator's token at `/healthz`, and proves that
+it has that token; whoever may read that file (the user who runs the gateway) reads everything without a credential of
+their own. To a program on the port that cannot prove it no command shows the token. `call` never uses it: a call is
+made as `--token` says, else as whoever signed in with `callgate login` ([more](login.md)), else anonymously.
 """
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import ipaddress
 import os
 import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,13 +37,17 @@ _KINDS |= {503: Overloaded}
 
 
 class Remote:
-    """One gateway, for the time of one command: ``async with Remote(where) as gateway``."""
+    """One gateway, for the time of one command: ``async with Remote(where) as gateway``.
+
+    ``token`` is what the command was given.
+    """
 
     def __init__(self, where: Where) -> None:
         self.base = base_of(where.url)
         self.token = where.token or None
         self._admin = where.admin_url.rstrip("/") if where.admin_url else ""
         self._told = False
+        self._nonce = secrets.token_urlsafe(24)
         self._operator: str | None = None
 
     async def __aenter__(self) -> Remote:
@@ -66,6 +72,18 @@ class Remote:
         except UpstreamError as error:
             raise about(error, url) from None
 
+    async def credential(self) -> str | None:
+        """What requests to the gateway carry: what the command was given, else the token of whoever is signed in there.
+
+        The latter goes to URLs below that of the gateway and nowhere else, also not to its admin listener. Raises
+        Unauthenticated when the sign-in has ended.
+        """
+        if self.token is not None:
+            return self.token
+        from callgate.cli.sign_in import token_for
+
+        return await token_for(self)
+
     async def admin(self, path: str, query: Mapping[str, Any] | None = None, body: Any = None) -> Any:
         """Ask the admin API; raises the error that its answer stands for."""
         await self._find_admin()
@@ -73,6 +91,8 @@ class Remote:
         url = f"{self._admin}/api/v1/{path}" + (f"?{urlencode(asked)}" if asked else "")
         headers = {"accept": "application/json"}
         token = self.token or self._operator
+        if token is None and self._admin.startswith(f"{self.base}/"):
+            token = await self.credential()
         if token is not None:
             headers["authorization"] = f"Bearer {token}"
         if body is None:
@@ -85,7 +105,7 @@ class Remote:
         if self._told:
             return
         self._told = True
-        if self._admin and (self.token or not _local(self.base)):
+        if self._admin and (self.token or not local(self.base)):
             return
         try:
             told = await self._healthz()
@@ -99,11 +119,20 @@ class Remote:
             raise UsageError(f"The gateway at {self.base} does not say where its admin API is.", hint=hint)
         if not self._admin:
             self._admin = admin
-        if self.token is None and self._admin == admin and _local(self.base) and _local(admin):
-            self._operator = operator_token(str(told.get("operator_token_file", "")))
+        if self.token is None and self._admin == admin and local(self.base) and local(admin):
+            self._operator = self._proven(operator_token(str(told.get("operator_token_file", ""))), told)
+
+    def _proven(self, token: str | None, told: Mapping[str, Any]) -> str | None:
+        """The token, if what listens has it too: another user of the machine may listen where the gateway did."""
+        from callgate.identity import operator_proof
+
+        if token is None:
+            return None
+        said = str(told.get("operator_proof")).encode()
+        return token if hmac.compare_digest(operator_proof(token, self._admin, self._nonce).encode(), said) else None
 
     async def _healthz(self) -> dict[str, Any]:
-        response = await self.send("GET", f"{self.base}/healthz", {"accept": "application/json"})
+        response = await self.send("GET", f"{self.base}/healthz?nonce={self._nonce}", {"accept": "application/json"})
         try:
             told = msgspec.json.decode(response.body, type=dict[str, Any])
         except msgspec.MsgspecError:
@@ -129,7 +158,8 @@ def base_of(url: str) -> str:
 def operator_token(file: str) -> str | None:
     """The operator's token from the file that a local gateway names, if it is one and this user may read it.
 
-    Whoever listens on the port chooses the name, so nothing but such a token of this user's own is ever read.
+    Whoever listens on the port chooses the name, so nothing but such a token of this user's own is ever read, and it is
+    shown to nobody who has not proved to have it too.
     """
     path = Path(file)
     try:
@@ -143,7 +173,8 @@ def operator_token(file: str) -> str | None:
     return token if _TOKEN.fullmatch(token) else None
 
 
-def _local(url: str) -> bool:
+def local(url: str) -> bool:
+    """Whether a URL leads to this machine."""
     try:
         host = parse_url(url).host
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

@@ -105,7 +105,7 @@ def _value(name: str) -> str:
 
 
 def _rows(loaded: Loaded, store: SecretStore) -> Iterator[dict[str, Any]]:
-    used = users(loaded.settings.servers)
+    used = users(loaded.settings)
     kept = store.all()
     for row in kept:
         yield {

@@ -16,7 +16,7 @@ from callgate.catalog import EVERYTHING, virtual_door
 from callgate.cli.up import start_log
 from callgate.config import Loaded, load
 from callgate.errors import NotFound, nearest
-from callgate.gateway import House, StdioFront, event_loop
+from callgate.gateway import House, PagesOnly, StdioFront, event_loop
 
 
 def stdio(
@@ -46,6 +46,9 @@ def stdio(
 
 async def _serve(loaded: Loaded, door: str) -> None:
     house = House(loaded)
+    pages = PagesOnly(house) if PagesOnly.wanted(loaded.settings) else None
+    if pages is not None:
+        await pages.open()
     await house.open()
     work = asyncio.create_task(_talk(house, door), name="stdio")
     try:
@@ -57,6 +60,8 @@ async def _serve(loaded: Loaded, door: str) -> None:
     finally:
         work.cancel()
         await asyncio.wait({work})
+        if pages is not None:
+            await pages.aclose()
         await house.aclose()
     if not work.cancelled():
         work.result()

@@ -7,27 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from .addresses import Address, parse_address
 from .document import Document, decode, parse_document, read_document
+from .kinds import Bytes, Count, Seconds, Text, doc
 from .load import Loaded, Origin, load
-from .model import (
+from .model import Audit, Egress, Kubernetes, Limits, OnePassword, Secrets, Server, Settings, Vault, VirtualServer
+from .model_auth import UpstreamAuth
+from .model_identity import (
     Agent,
-    Audit,
-    Bytes,
-    Count,
+    App,
+    ClientCertificates,
+    Federation,
     Identity,
     Issuer,
     Key,
-    Limits,
     OAuth,
-    Seconds,
-    Secrets,
-    Server,
-    Settings,
-    Text,
-    Vault,
-    VirtualServer,
-    doc,
+    Provider,
+    Workload,
 )
-from .references import STORES, is_reference, read_here, stored_name, variable_of
+from .references import STORES, is_reference, places, read_here, stored_name, taken_apart, variable_of
 from .render import render
 from .schema import schema, schema_text
 from .show import Row, show
@@ -39,25 +35,34 @@ __all__ = [
     "STORES",
     "Address",
     "Agent",
+    "App",
     "Audit",
     "Bytes",
+    "ClientCertificates",
     "Count",
     "Document",
+    "Egress",
+    "Federation",
     "Identity",
     "Issuer",
     "Key",
+    "Kubernetes",
     "Limits",
     "Loaded",
     "OAuth",
+    "OnePassword",
     "Origin",
+    "Provider",
     "Row",
     "Seconds",
     "Secrets",
     "Server",
     "Settings",
     "Text",
+    "UpstreamAuth",
     "Vault",
     "VirtualServer",
+    "Workload",
     "changes",
     "decode",
     "doc",
@@ -65,6 +70,7 @@ __all__ = [
     "load",
     "parse_address",
     "parse_document",
+    "places",
     "read_document",
     "read_here",
     "render",
@@ -72,6 +78,7 @@ __all__ = [
     "schema_text",
     "show",
     "stored_name",
+    "taken_apart",
     "variable_of",
 ]
 

@@ -11,16 +11,19 @@ from urllib.parse import urlsplit
 from callgate.errors import ConfigError, nearest
 
 from .addresses import Address, address_hint, parse_address
-from .auth_checks import check_apart, check_auth
+from .agent_checks import check_agents
+from .auth_checks import check_apart, check_auth, check_providers
+from .certificate_checks import check_certificates
 from .clients import NAME
 from .document import Document, missing
+from .egress_checks import check_egress
+from .federation_checks import check_federation
+from .kinds import ALGORITHMS
 from .model import Server, Settings
 from .node import Path_
+from .provider_checks import check_sign_in
+from .secret_checks import check_secrets
 
-# Signatures with public keys, no others: the same list that `identity` can verify.
-ALGORITHMS = (
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519", "Ed448",
-)  # fmt: skip
 _SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749, section 3.3
 _LOCAL = {"args", "env", "cwd"}
 _REMOTE = {"headers", "ca_file", "proxy", "auth"}
@@ -32,12 +35,17 @@ def check(settings: Settings, document: Document) -> Iterator[ConfigError]:
         yield from _name(name, "servers", document)
         yield from _server(name, server, document)
     yield from check_apart(settings.servers, document)
+    yield from check_providers(settings, document)
     for name in settings.virtual_servers:
         yield from _name(name, "virtual_servers", document)
         for key in ("tools", "prompts", "resources"):
             yield from _globs(name, key, settings, document)
     yield from _identity(settings, document)
     yield from _vault(settings, document)
+    yield from _files(settings, document)
+    yield from check_secrets(settings, document)
+    yield from check_egress(settings.egress, document)
+    yield from check_federation(settings, document)
     yield from _listeners(settings, document)
 
 
@@ -155,6 +163,9 @@ def _identity(settings: Settings, document: Document) -> Iterator[ConfigError]:
         if issuers.setdefault(issuer.issuer, at) != at:
             hint = "put all audiences in the `audience` list of one entry"
             yield document.wrong(f"issuer `{issuer.issuer}` is given twice", (*path, "issuer"), hint=hint)
+        if "#" in issuer.issuer:  # our tokens say ISSUER#SUBJECT: it would be somebody of another issuer
+            hint = "write the `iss` claim of its tokens; no issuer has a fragment (RFC 8414)"
+            yield document.wrong("`issuer` has a `#`, which no issuer has", (*path, "issuer"), hint=hint)
         for index, algorithm in enumerate(issuer.algorithms):
             if algorithm not in ALGORITHMS:
                 hint = f"did you mean `{nearest(algorithm, ALGORITHMS)}`?" if nearest(algorithm, ALGORITHMS) else ""
@@ -166,6 +177,9 @@ def _identity(settings: Settings, document: Document) -> Iterator[ConfigError]:
             yield document.wrong(f"`jwks_uri` {why}", (*path, "jwks_uri"))
         yield from _exists((*path, "jwks_file"), issuer.jwks_file, document)
     yield from _agents(settings, document)
+    yield from check_agents(settings, document)
+    yield from check_certificates(settings.identity, document)
+    yield from check_sign_in(settings, document)
 
 
 def _agents(settings: Settings, document: Document) -> Iterator[ConfigError]:
@@ -191,22 +205,21 @@ def _vault(settings: Settings, document: Document) -> Iterator[ConfigError]:
     vault = settings.secrets.vault
     at: Path_ = ("secrets", "vault")
     if vault is None:
-        for name, server in settings.servers.items():
-            for key in ("env", "headers"):
-                for variable, value in getattr(server, key).items():
-                    if value.startswith("vault:"):
-                        path: Path_ = ("servers", name, key, variable)
-                        yield document.wrong("there is no vault", path, hint="set `secrets.vault.url`")
         return
     if why := url_fault(vault.url):
         yield document.wrong(f"`url` {why}", (*at, "url"), hint="write it like `https://vault.example.org:8200`")
     if (vault.token is None) == (vault.role is None):
         hint = "`token: env:VAULT_TOKEN`, or `role:` with a Kubernetes service account"
         yield document.wrong("the vault needs either `token` or `role`", at, hint=hint, key=True)
-    if vault.token is not None and vault.token.partition(":")[0] not in ("env", "file", "secret"):
-        hint = "write `env:VAULT_TOKEN`, `file:PATH` or `secret:NAME`, and replace the token that stood here"
-        yield document.wrong("`token` holds a token itself instead of a reference", (*at, "token"), hint=hint)
     yield from _exists((*at, "ca_file"), vault.ca_file, document)
+
+
+def _files(settings: Settings, document: Document) -> Iterator[ConfigError]:
+    """Files with authorities that other stores of secrets need."""
+    secrets = settings.secrets
+    yield from _exists(("secrets", "kubernetes", "ca_file"), secrets.kubernetes.ca_file, document)
+    if secrets.onepassword is not None:
+        yield from _exists(("secrets", "onepassword", "ca_file"), secrets.onepassword.ca_file, document)
 
 
 def _listeners(settings: Settings, document: Document) -> Iterator[ConfigError]:

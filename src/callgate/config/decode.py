@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
@@ -79,7 +80,8 @@ def is_struct(type_: Any) -> bool:
     return isinstance(type_, type) and issubclass(type_, msgspec.Struct)
 
 
-def fields(type_: Any) -> dict[str, msgspec.structs.FieldInfo]:
+@cache
+def fields(type_: Any) -> Mapping[str, msgspec.structs.FieldInfo]:
     """The keys of a struct as they are written in a file."""
     return {field.encode_name: field for field in msgspec.structs.fields(type_)}
 

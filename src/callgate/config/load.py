@@ -242,6 +242,8 @@ _PATHS = ("data_dir", "policy")
 _SERVER_PATHS = ("cwd", "ca_file")
 _SECRET_PATHS: tuple[tuple[Path_, str], ...] = (
     (("secrets",), "key_file"), (("secrets", "vault"), "ca_file"), (("secrets", "vault"), "jwt_file"),
+    (("secrets", "kubernetes"), "ca_file"), (("secrets", "kubernetes"), "token_file"),
+    (("secrets", "onepassword"), "ca_file"),
 )  # fmt: skip
 
 
@@ -262,6 +264,10 @@ def _resolved(root: Node, base: Path) -> Node:
     issuers = node_at(root, ("identity", "jwt"))
     for _, issuer in issuers.fields() if issuers is not None else ():
         _resolve(issuer, "jwks_file", base)
+    federation = node_at(root, ("identity", "federation"))
+    for _, issuer in federation.fields() if federation is not None else ():
+        for key in ("jwks_file", "ca_file", "token_file"):
+            _resolve(issuer, key, base)
     return root
 
 
@@ -282,7 +288,8 @@ def _resolve(parent: Node, key: Step, base: Path) -> None:
 
 def leaves(value: Any, given: Callable[[Path_], bool], path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
     """Every setting with its path; of single servers only what was ``given``."""
-    for key, field in fields(type(value)).items():
+    type_: Any = type(value)
+    for key, field in fields(type_).items():
         found, at = getattr(value, field.name), (*path, key)
         bare = split(field.type)[0]
         if is_struct(bare):

@@ -7,85 +7,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-import msgspec
-from msgspec import Meta, field
+from msgspec import field
 
-from .units import BYTES, SECONDS
-
-Text = Annotated[str, Meta(min_length=1)]
-Seconds = Annotated[float, Meta(gt=0, **SECONDS)]
-Bytes = Annotated[int, Meta(gt=0, **BYTES)]
-_SHA256 = "^[0-9a-fA-F]{64}$"
-Count = Annotated[int, Meta(gt=0)]
+from .kinds import Bytes, Count, Seconds, Section, Text, doc
+from .model_auth import UpstreamAuth
+from .model_identity import Identity
+from .units import SECONDS
 
 
-def doc(text: str, **more: Any) -> Meta:
-    return Meta(description=text, **more)
-
-
-class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    pass
-
-
-class UpstreamAuth(_Settings, frozen=True):
-    """Whose identity a server at `url` is shown, and how. Without it `headers` are all that the server gets."""
-
-    type: Annotated[
-        Literal["none", "assertion", "exchange", "on_behalf_of", "client_credentials"],
-        doc(
-            "`assertion`: a short-lived token signed by callgate that names the caller. `exchange`: a token that the server's issuer gives for the caller (RFC 8693). `on_behalf_of`: the same in the way of Entra ID. `client_credentials`: callgate's own token of that issuer."
-        ),
-    ] = "none"
-    audience: Annotated[
-        str | None,
-        doc(
-            "`assertion`: the `aud` claim; default: the origin of `url`. Else the parameter `audience` of token requests."
-        ),
-    ] = None
-    header: Annotated[
-        str | None, doc("Header that carries the token as it is; default: `Authorization`, as a bearer token.")
-    ] = None
-    lifetime: Annotated[Seconds, doc("How long what callgate signs is valid.", le=300)] = 60.0
-    subject_claim: Annotated[
-        str | None,
-        doc(
-            "Claim of the caller's token that becomes `sub`, such as `email`. Default: issuer and subject of the caller, `ISSUER#SUBJECT`."
-        ),
-    ] = None
-    token_endpoint: Annotated[str | None, doc("Where the server's issuer gives tokens.")] = None
-    issuer: Annotated[
-        str | None, doc("The server's issuer: `aud` of what callgate signs for it. Default: `token_endpoint`.")
-    ] = None
-    client_id: Annotated[str | None, doc("The client that callgate is at this issuer.")] = None
-    client_secret: Annotated[
-        str | None, doc("Its secret as a reference: `env:NAME`, `file:PATH` or `secret:NAME`.")
-    ] = None
-    client_auth: Annotated[
-        # In the order of the MCP SDK: `typing` keeps one of two literals with the same values, whoever comes first.
-        Literal["none", "client_secret_post", "client_secret_basic", "private_key_jwt"] | None,
-        doc(
-            "How the client proves itself. Default: `client_secret_basic` with a `client_secret`, else `private_key_jwt` with callgate's own key."
-        ),
-    ] = None
-    scope: Annotated[tuple[str, ...], doc("Scopes to ask for.")] = ()
-    resource: Annotated[
-        str | None,
-        doc(
-            "The parameter `resource` of token requests (RFC 8707); empty: none. Default: `url`, and none for `on_behalf_of`, which Entra ID would refuse."
-        ),
-    ] = None
-    subject_token: Annotated[
-        Literal["assertion", "caller"] | None,
-        doc(
-            "What is exchanged: an assertion by callgate, or the caller's own token, which goes to the token endpoint and nowhere else. Default: `assertion`; `on_behalf_of`: `caller`."
-        ),
-    ] = None
-    subject_issuers: Annotated[
-        tuple[str, ...], doc("With `subject_token: caller`: the issuers whose tokens may go to the token endpoint.")
-    ] = ()
-
-
-class Server(_Settings, frozen=True):
+class Server(Section, frozen=True):
     """One upstream server: ``command`` (a stdio child process) or ``url`` (Streamable HTTP or HTTP+SSE), never both."""
 
     command: Annotated[str | None, doc("Program to start; speaks MCP over stdin and stdout.")] = None
@@ -93,7 +23,7 @@ class Server(_Settings, frozen=True):
     env: Annotated[
         dict[str, str],
         doc(
-            "Environment of the program; values may be references: `secret:NAME`, `vault:PATH#FIELD`, `env:NAME`, `file:PATH`."
+            "Environment of the program; values may be references: `secret:NAME`, `vault:PATH#FIELD`, `k8s:NAMESPACE/NAME/KEY`, `op://VAULT/ITEM/FIELD`, `keyring:SERVICE/USER`, `env:NAME`, `file:PATH`."
         ),
     ] = field(default_factory=dict)
     cwd: Annotated[str | None, doc("Working directory of the program, relative to the configuration file.")] = None
@@ -107,7 +37,7 @@ class Server(_Settings, frozen=True):
     headers: Annotated[
         dict[str, str],
         doc(
-            "Headers for every request to `url`; values may be references: `secret:NAME`, `vault:PATH#FIELD`, `env:NAME`, `file:PATH`."
+            "Headers for every request to `url`; values may be references: `secret:NAME`, `vault:PATH#FIELD`, `k8s:NAMESPACE/NAME/KEY`, `op://VAULT/ITEM/FIELD`, `keyring:SERVICE/USER`, `env:NAME`, `file:PATH`."
         ),
     ] = field(default_factory=dict)
     disabled: Annotated[bool, doc("Keep the entry but do not start or list the server.")] = False
@@ -146,7 +76,7 @@ class Server(_Settings, frozen=True):
     auth: Annotated[UpstreamAuth, doc("Whose identity `url` is shown.")] = field(default_factory=UpstreamAuth)
 
 
-class VirtualServer(_Settings, frozen=True):
+class VirtualServer(Section, frozen=True):
     """A named selection of tools, prompts and resources, served at `/mcp/{name}`."""
 
     tools: Annotated[tuple[str, ...], doc("Globs over `server/tool`.", min_length=1)]
@@ -160,97 +90,7 @@ class VirtualServer(_Settings, frozen=True):
     description: Annotated[str, doc("Shown to clients as instructions.")] = ""
 
 
-class Key(_Settings, frozen=True):
-    """A static key. Only the SHA-256 of the key is stored."""
-
-    subject: Annotated[Text, doc("Who holds the key, such as `agent:ci`.")]
-    sha256: Annotated[str, doc("SHA-256 of the key, in hexadecimal.", pattern=_SHA256)]
-    roles: Annotated[tuple[str, ...], doc("Roles of the holder.")] = ()
-    groups: Annotated[tuple[str, ...], doc("Groups of the holder.")] = ()
-
-
-class Issuer(_Settings, frozen=True):
-    """Tokens (JWT) of one identity provider."""
-
-    issuer: Annotated[Text, doc("The exact `iss` claim.")]
-    audience: Annotated[str | tuple[str, ...], doc("Accepted `aud` values.")]
-    jwks_uri: Annotated[str | None, doc("Where the signing keys are published.")] = None
-    jwks_file: Annotated[str | None, doc("The signing keys as a file, for networks without the provider.")] = None
-    algorithms: Annotated[tuple[str, ...], doc("Accepted signature algorithms.", min_length=1)] = (
-        "RS256",
-        "ES256",
-        "EdDSA",
-        "PS256",
-    )
-    subject_claim: Annotated[str, doc("Claim that names the caller.")] = "sub"
-    roles_claim: Annotated[str, doc("Claim that lists the roles; a path such as `realm_access.roles` is allowed.")] = (
-        "roles"
-    )
-    groups_claim: Annotated[str, doc("Claim that lists the groups.")] = "groups"
-    leeway: Annotated[float, doc("Tolerated clock difference.", ge=0, **SECONDS)] = 30.0
-    jwks_ttl: Annotated[Seconds, doc("How long fetched keys are used before they are fetched again.")] = 600.0
-
-
-class Agent(_Settings, frozen=True):
-    """An agent: a client of the token service, and the subject `agent:NAME`. It proves itself by one of
-    `secret_sha256`, `public_key` and `jwks_uri`.
-    """
-
-    owner: Annotated[str, doc("Who answers for the agent: a person or a team.")] = ""
-    roles: Annotated[tuple[str, ...], doc("Roles of the agent, looked up at every decision.")] = ()
-    status: Annotated[
-        Literal["active", "suspended"],
-        doc("A suspended agent gets no token, and tokens with it in their chain are refused at once."),
-    ] = "active"
-    secret_sha256: Annotated[
-        Annotated[str, Meta(pattern=_SHA256)] | None,
-        doc("SHA-256 of the agent's secret, in hexadecimal; `callgate agent secret` makes one."),
-    ] = None
-    public_key: Annotated[str | None, doc("Public key (PEM) of an agent that signs assertions.")] = None
-    jwks_uri: Annotated[str | None, doc("Where such an agent publishes its public keys.")] = None
-    audiences: Annotated[
-        tuple[str, ...],
-        doc(
-            "Endpoints that its tokens may be for, as paths or globs of paths; `/` is the gateway as a whole.",
-            min_length=1,
-        ),
-    ] = ("/mcp",)
-    scopes: Annotated[tuple[str, ...], doc("Scopes that its tokens may have.")] = ()
-    acts_for: Annotated[
-        tuple[str, ...],
-        doc("Issuers of `identity.jwt` for whose users it may act, also where their tokens do not say so (`may_act`)."),
-    ] = ()
-    may_delegate_to: Annotated[
-        tuple[str, ...], doc("Agents that may exchange its tokens for tokens of their own (delegation).")
-    ] = ()
-
-
-class OAuth(_Settings, frozen=True):
-    """The token service."""
-
-    issuer: Annotated[str | None, doc("The `iss` of its tokens. Default: `public_url`.")] = None
-    token_ttl: Annotated[float, doc("Longest life of a token.", gt=0, le=3600, **SECONDS)] = 300.0
-    key_rotation: Annotated[float, doc("How long one key signs.", ge=86400, **SECONDS)] = 30 * 86400.0
-    max_depth: Annotated[Count, doc("Most agents in one delegation chain.")] = 6
-    repeat_actors: Annotated[bool, doc("Let the same agent occur twice in one chain.")] = False
-
-
-class Identity(_Settings, frozen=True):
-    anonymous: Annotated[
-        bool | None,
-        doc(
-            "Accept callers without credentials as `anonymous`. Default: only on a loopback listener without `keys`, `jwt` and `oauth`. Never on another listener."
-        ),
-    ] = None
-    keys: Annotated[tuple[Key, ...], doc("Static keys for agents that have nothing better.")] = ()
-    jwt: Annotated[tuple[Issuer, ...], doc("Identity providers whose tokens are accepted.")] = ()
-    oauth: Annotated[OAuth | None, doc("Issue tokens to the agents of `agents`. Default: no.")] = None
-    agents: Annotated[dict[str, Agent], doc("Agents by name; the clients of the token service.")] = field(
-        default_factory=dict
-    )
-
-
-class Audit(_Settings, frozen=True):
+class Audit(Section, frozen=True):
     durability: Annotated[
         Literal["strict", "normal"],
         doc(
@@ -273,7 +113,7 @@ class Audit(_Settings, frozen=True):
     retention_days: Annotated[Count | None, doc("Records older than this are deleted; default: never.")] = None
 
 
-class Vault(_Settings, frozen=True):
+class Vault(Section, frozen=True):
     """A HashiCorp Vault or OpenBao with a key/value engine of version 2, for references `vault:PATH#FIELD`."""
 
     url: Annotated[Text, doc("Its address, such as `https://vault.example.org:8200`.")]
@@ -295,7 +135,41 @@ class Vault(_Settings, frozen=True):
     ] = 30.0
 
 
-class Secrets(_Settings, frozen=True):
+class Kubernetes(Section, frozen=True):
+    """The API of a Kubernetes cluster, for references `k8s:NAMESPACE/NAME/KEY`. In a pod nothing has to be set."""
+
+    api: Annotated[
+        str | None,
+        doc("Address of the API server, such as `https://10.0.0.1:6443`. Default: that of this pod's cluster."),
+    ] = None
+    ca_file: Annotated[
+        str | None,
+        doc("PEM file with the authorities to trust. Default: the pod's; with `api`: those of the system."),
+    ] = None
+    token_file: Annotated[
+        Text, doc("The service account's token, read anew for each request. It needs the right to `get` the secrets.")
+    ] = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+    timeout: Annotated[Seconds, doc("Longest time for one request to it.")] = 5.0
+    cache: Annotated[
+        float,
+        doc("How long a value is used for further links of a server before it is asked for again.", ge=0, **SECONDS),
+    ] = 30.0
+
+
+class OnePassword(Section, frozen=True):
+    """A 1Password Connect server, for references `op://VAULT/ITEM/FIELD`."""
+
+    url: Annotated[Text, doc("Its address, such as `https://connect.example.org`.")]
+    token: Annotated[Text, doc("The access token as a reference: `env:NAME`, `file:PATH` or `secret:NAME`.")]
+    ca_file: Annotated[str | None, doc("PEM file with the certificate authorities to trust for `url`.")] = None
+    timeout: Annotated[Seconds, doc("Longest time for one value.")] = 5.0
+    cache: Annotated[
+        float,
+        doc("How long a value is used for further links of a server before it is asked for again.", ge=0, **SECONDS),
+    ] = 30.0
+
+
+class Secrets(Section, frozen=True):
     key_file: Annotated[
         str | None,
         doc(
@@ -303,9 +177,22 @@ class Secrets(_Settings, frozen=True):
         ),
     ] = None
     vault: Annotated[Vault | None, doc("Where `vault:` references lead. Default: nowhere.")] = None
+    kubernetes: Annotated[Kubernetes, doc("Where `k8s:` references lead.")] = field(default_factory=Kubernetes)
+    onepassword: Annotated[OnePassword | None, doc("Where `op://` references lead. Default: nowhere.")] = None
 
 
-class Limits(_Settings, frozen=True):
+class Egress(Section, frozen=True):
+    """Where URLs that strangers name may lead: documents of clients, authorization servers of servers."""
+
+    allow_private: Annotated[
+        tuple[str, ...],
+        doc(
+            "Networks (`10.1.0.0/16`), addresses and hosts (`idp.corp.example`, `*.corp.example`) that they may lead to although they are not public."
+        ),
+    ] = ()
+
+
+class Limits(Section, frozen=True):
     max_body: Annotated[Bytes, doc("Largest request body; more is answered 413.")] = 4 * 1024 * 1024
     max_header_bytes: Annotated[Bytes, doc("Largest sum of request line and headers; more is answered 431.")] = (
         32 * 1024
@@ -332,7 +219,7 @@ class Limits(_Settings, frozen=True):
     ] = 600.0
 
 
-class Settings(_Settings, frozen=True):
+class Settings(Section, frozen=True):
     """The whole of `callgate.yaml`."""
 
     listen: Annotated[str, doc("Address of the gateway listener.")] = "127.0.0.1:8080"
@@ -355,7 +242,10 @@ class Settings(_Settings, frozen=True):
         str | tuple[str, ...] | dict[str, Any] | None, doc("A policy file, a list of files, or the policy itself.")
     ] = None
     audit: Annotated[Audit, doc("The record of every call.")] = field(default_factory=Audit)
-    secrets: Annotated[Secrets, doc("Where `secret:` and `vault:` references lead.")] = field(default_factory=Secrets)
+    secrets: Annotated[Secrets, doc("Where references to secrets lead.")] = field(default_factory=Secrets)
+    egress: Annotated[Egress, doc("Where URLs that strangers name may lead: public addresses only, if not more.")] = (
+        field(default_factory=Egress)
+    )
     limits: Annotated[Limits, doc("Bounds on what clients may send and hold.")] = field(default_factory=Limits)
     allowed_hosts: Annotated[
         tuple[str, ...], doc("Names (`host` or `host:port`) accepted in the Host header besides the listener's own.")

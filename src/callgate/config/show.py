@@ -16,7 +16,7 @@ _SECRET = re.compile(
     r"token|secret|passw|passphrase|pwd|credential|auth|cookie|session|signature|private|bearer|(^|[-_.])(pat|sig|key)($|[-_.])|(api|access)[-_]?key|key$",
     re.IGNORECASE,
 )
-_REFERENCE = re.compile(r"(env|file|secret|secret://\w+|vault|k8s|op|local):\S+")
+_REFERENCE = re.compile(r"(env|file|secret|secret://\w+|vault|k8s|op|keyring|local):\S+")
 _USERINFO = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*(?=@)")
 _QUERY = re.compile(r"(?<=[?&])([^=&#]+)=([^&#]*)")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
 import socket
 from urllib.parse import urlsplit
@@ -51,10 +52,18 @@ def parse_url(url: str) -> Address:
     if parts.username is not None or parts.password is not None:
         raise ConfigError("A URL must not contain credentials.", hint="Put them into `headers`.")
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if not _PLAIN.match(target) or not _PLAIN.match(host) or url != url.strip() or "\n" in url or "\r" in url:
+    if not _PLAIN.match(target) or not _PLAIN.match(host) or url != url.strip() or re.search(r"[\t\r\n]", url):
         raise ConfigError("The URL contains characters that must be percent-encoded.")
     secure = parts.scheme == "https"
     return Address(secure=secure, host=host, port=port or (443 if secure else 80), target=target)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host of a URL is this machine; a name that only resolves to it is not."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def resolve(host: str, port: int) -> list[str]:

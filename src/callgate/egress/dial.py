@@ -14,6 +14,7 @@ from callgate.errors import UpstreamError, UpstreamUnavailable
 
 from .address import Address, resolve
 from .connection import Connection
+from .guard import Guard
 from .proxy import Proxy
 from .trust import trust
 
@@ -22,11 +23,14 @@ _ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEE
 
 
 class Route(msgspec.Struct, frozen=True):
-    """The way to one origin."""
+    """The way to one origin. With a ``guard`` the connection goes to an address that it has checked; where a proxy
+    resolves the name, only the name was.
+    """
 
     address: Address
     proxy: Proxy | None = None
     ca_file: str | None = None
+    guard: Guard | None = None
 
     @property
     def absolute(self) -> bool:
@@ -41,31 +45,37 @@ async def dial(route: Route, make: Callable[[], Connection], deadline: float) ->
         async with asyncio.timeout_at(deadline):
             context = await trust(route.ca_file) if address.secure else None
             if route.proxy is None:
-                return await _connect(address.host, address.port, make, context, deadline)
-            connection = await _connect(route.proxy.host, route.proxy.port, make, None, deadline)
+                found = await (route.guard.addresses if route.guard else resolve)(address.host, address.port)
+                return await _connect(found, address, make, context, deadline)
+            found = await resolve(route.proxy.host, route.proxy.port)
+            connection = await _connect(found, route.proxy, make, None, deadline)
             return connection if context is None else await _tunnel(connection, route, context, deadline)
     except TimeoutError:
         raise UpstreamUnavailable(f"could not be reached: no connection to {address.authority} in time") from None
 
 
 async def _connect(
-    host: str, port: int, make: Callable[[], Connection], context: ssl.SSLContext | None, deadline: float
+    addresses: list[str],
+    to: Address | Proxy,
+    make: Callable[[], Connection],
+    context: ssl.SSLContext | None,
+    deadline: float,
 ) -> Connection:
+    """Connect to the first of these addresses that answers; nothing is resolved again."""
     loop = asyncio.get_running_loop()
-    addresses = await resolve(host, port)
     problem: Exception = OSError("no address")
     for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
         share = loop.time() + (deadline - loop.time()) / left
         try:
             async with asyncio.timeout_at(share):
                 transport, connection = await loop.create_connection(
-                    make, address, port, ssl=context, server_hostname=host if context else None
+                    make, address, to.port, ssl=context, server_hostname=to.host if context else None
                 )
             _keep_alive(transport)
             return connection
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             problem = error
-    raise UpstreamUnavailable(f"could not be reached at {host}:{port}: {_why(problem)}") from None
+    raise UpstreamUnavailable(f"could not be reached at {to.host}:{to.port}: {_why(problem)}") from None
 
 
 def _keep_alive(transport: asyncio.BaseTransport) -> None:

@@ -43,6 +43,11 @@ class Origin:
     def address(self) -> Address:
         return self._route.address
 
+    @property
+    def unused(self) -> bool:
+        """No connection is open or awaited."""
+        return not self._open and not self._waiters
+
     def start_line(self, method: str, target: str | None = None) -> bytes:
         """Request line and the headers that every request to this origin has."""
         address, proxy = self._route.address, self._route.proxy

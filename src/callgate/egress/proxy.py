@@ -11,7 +11,7 @@ import msgspec
 
 from callgate.errors import ConfigError
 
-from .address import Address
+from .address import Address, is_loopback
 
 
 class Proxy(msgspec.Struct, frozen=True):
@@ -46,16 +46,9 @@ def choose_proxy(address: Address, explicit: str | None, env: Mapping[str, str])
         return parse_proxy(explicit) if explicit else None
     name = "HTTPS_PROXY" if address.secure else "HTTP_PROXY"
     url = env.get(name.lower()) or env.get(name)
-    if not url or _loopback(address.host) or _excluded(address, env.get("no_proxy") or env.get("NO_PROXY") or ""):
+    if not url or is_loopback(address.host) or _excluded(address, env.get("no_proxy") or env.get("NO_PROXY") or ""):
         return None
     return parse_proxy(url)
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _excluded(address: Address, no_proxy: str) -> bool:

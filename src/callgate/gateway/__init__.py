@@ -12,16 +12,17 @@ if TYPE_CHECKING:
     from callgate.gateway.gate import Names, is_loopback
     from callgate.gateway.house import House
     from callgate.gateway.ready import ready_line
-    from callgate.gateway.serve import Gateway, event_loop
+    from callgate.gateway.serve import Gateway, PagesOnly, event_loop
     from callgate.gateway.stdio import StdioFront
 
-__all__ = ["Gateway", "House", "Names", "StdioFront", "event_loop", "is_loopback", "ready_line"]
+__all__ = ["Gateway", "House", "Names", "PagesOnly", "StdioFront", "event_loop", "is_loopback", "ready_line"]
 
 # A command that only asks a running gateway should not pay for the server.
 _LATER = {
     "Gateway": "serve",
     "House": "house",
     "Names": "gate",
+    "PagesOnly": "serve",
     "StdioFront": "stdio",
     "event_loop": "serve",
     "is_loopback": "gate",

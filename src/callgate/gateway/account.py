@@ -32,11 +32,11 @@ async def governed(asked: Asked, house: House) -> Answer:
         _note(_refused(asked, full), house)  # where there is no room, it is counted in a gap
         raise full
     try:
-        house.take_place(asked.principal)
+        house.places.take(asked.principal.key, house.settings.limits.max_calls)
         try:
             reply = await answer(asked, house)
         finally:
-            house.give_place_back(asked.principal)
+            house.places.give_back(asked.principal.key)
     except CallgateError as error:
         await _keep(_refused(asked, error), house)
         error.data = {**(error.data or {}), "callId": show_id(asked.id)}

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from callgate import __version__
-from callgate.errors import CallgateError, Overloaded, ProtocolError, Unauthenticated
+from callgate.errors import CallgateError, ConfigError, Overloaded, ProtocolError, Unauthenticated
 from callgate.gateway import wire
-from callgate.gateway.challenge import challenge
+from callgate.gateway.challenge import refusal
+from callgate.gateway.connecting import connecting_routes
 from callgate.gateway.front import FrontDesk
 from callgate.gateway.gate import is_loopback
 from callgate.gateway.oauth import oauth_routes
+from callgate.gateway.plain_cookies import PlainCookies
 from callgate.gateway.replay import Event, Stream
+from callgate.gateway.shown import shown_by
 from callgate.gateway.turn import EVENT, KEPT_EVENT
 from callgate.gateway.wire import INVALID_REQUEST
+from callgate.identity import operator_proof, operator_token
 from callgate.types import Principal
 from callgate.upstream import without_last_words
 
@@ -41,7 +47,8 @@ def gateway_app(desk: FrontDesk, admin_url: str = "") -> Starlette:
     pages = Pages(desk, admin_url)
     endpoint = [
         Route(path, pages.endpoint, methods=["GET", "DELETE", "OPTIONS", "PUT", "PATCH", "POST"])
-        for path in ("/mcp", "/mcp/{name}", "/servers/{name}/mcp")
+        for name in ("/mcp", "/mcp/{name}", "/servers/{name}/mcp")
+        for path in (name, f"{name}/")
     ]
     # HTTP+SSE (2024-11-05): a virtual server may be called `sse`, so its stream is not at /mcp/sse.
     lines = [
@@ -50,9 +57,12 @@ def gateway_app(desk: FrontDesk, admin_url: str = "") -> Starlette:
         for path, handler, methods in (("/sse", pages.line, ["GET"]), ("/messages", pages.said, ["POST"]))
     ]
     health = [Route("/healthz", pages.healthz), Route("/readyz", pages.readyz)]
-    return Starlette(
-        routes=[*endpoint, *lines, *health, *oauth_routes(desk)], exception_handlers={404: _not_found, 500: _broken}
-    )
+    identity = [*oauth_routes(desk), *connecting_routes(desk)]
+    routes, broken = [*endpoint, *lines, *health, *identity], {404: _not_found, 500: _broken}
+    app = Starlette(routes=routes, exception_handlers=broken, middleware=[Middleware(PlainCookies)])
+    # A redirect would lead to where the Host header says, without TLS, and clients send their secrets along.
+    app.router.redirect_slashes = False
+    return app
 
 
 class Pages:
@@ -91,13 +101,11 @@ class Pages:
     async def _governed(self, request: Request, door: str, answer: Answering) -> Response:
         """The answer to a request whose sender is recognised, whatever becomes of it."""
         try:
-            who = await self.desk.recognise(dict(request.scope["headers"]), door)
+            who = await self.desk.recognise(dict(request.scope["headers"]), door, shown_by(request, self.house))
             response = await answer(request, who, door)
         except Unauthenticated as error:
-            self.house.note_stranger(error, door)
-            response = _error(
-                401, error.message, {"www-authenticate": challenge(error, door, self.house)}, error.rpc_code
-            )
+            self.house.refusals.stranger(error, door)
+            response = _error(401, error.message, refusal(error, door, self.house), error.rpc_code)
         except CallgateError as error:
             status = getattr(error, "http_status", 429 if isinstance(error, Overloaded) else 400)
             response = _error(status, f"{error.message} {error.hint}".strip())
@@ -155,11 +163,18 @@ class Pages:
         return Response(status_code=204, headers=headers)
 
     async def healthz(self, request: Request) -> Response:
-        """The process lives. A caller on this machine is told where the admin listener is."""
+        """The process lives. A caller on this machine is told where the admin listener is; one that sends a nonce also
+        gets the proof that this is the gateway whose token it is about to show.
+        """
         answer: dict[str, Any] = {"status": "ok", "version": __version__}
         if _from_here(request) and self.admin_url:
             answer["admin"] = self.admin_url
-            answer["operator_token_file"] = str(self.house.loaded.data_dir / "operator.token")
+            folder = self.house.loaded.data_dir
+            answer["operator_token_file"] = str(folder / "operator.token")
+            if nonce := request.query_params.get("nonce", "")[:64]:
+                with contextlib.suppress(ConfigError):  # the admin API said at the start what is wrong with the file
+                    token = await asyncio.to_thread(operator_token, folder)
+                    answer["operator_proof"] = operator_proof(token, self.admin_url.rstrip("/"), nonce)
         return JSONResponse(answer)
 
     async def readyz(self, request: Request) -> Response:

@@ -50,7 +50,7 @@ async def read(inbound: Inbound, front: Front, house: House) -> Reply:
     """``prompts/get`` and ``resources/read``, judged as ``server/prompt:name`` and ``server/resource:uri``."""
     params, method = inbound.params, inbound.method
     prefix, member, listed = READS[method]
-    view = house.view_of(front, inbound.principal)
+    view = await house.view_for(front, inbound.principal)
     if listed not in view.others and not house.catalog.awaited(view):
         raise no_method(method, front.era)
     name, arguments = params.get(member), params.get("arguments", {}) if method == "prompts/get" else {}

@@ -27,7 +27,7 @@ SENT = ("argument", "context")
 
 async def complete(inbound: Inbound, front: Front, house: House) -> Reply:
     """Ask the server behind the reference. One that completes nothing says so itself: the method is unknown there."""
-    view, params = house.view_of(front, inbound.principal), inbound.params
+    view, params = await house.view_for(front, inbound.principal), inbound.params
     offered = any(house.catalog.offers(server, "completions") for server in view.servers)
     if not offered and not house.catalog.awaited(view):
         raise no_method(COMPLETE, front.era)

@@ -22,16 +22,17 @@ INSTRUCTIONS_LIMIT = 8192
 
 def discover(house: House, view: View, who: Principal, front: Front) -> bytes:
     """The ``server/discover`` result: capabilities that callgate itself can keep, for every server behind the door."""
-    shown = _shown(house, view, who, front)
+    shown, listings = _shown(house, view, who, front), _listings(house, view, who)
     result: dict[str, Any] = {
         "supportedVersions": list(MODERN_VERSIONS),
-        "capabilities": _capabilities(house, view, shown, modern=True),
+        "capabilities": _capabilities(listings, view, shown, modern=True),
         "resultType": "complete",
         "ttlMs": 0,
         "cacheScope": "private",
         "_meta": {PREFIX + "serverInfo": _info(house, view, shown)},
     }
-    return encode(_instructed(result, house, view, shown))
+    seen = [each for each in listings if each.server in shown]
+    return encode(_instructed(result, view, seen, _invitation(house, who, front)))
 
 
 def initialize(
@@ -45,20 +46,26 @@ def initialize(
         )
     version = asked if asked in LEGACY_VERSIONS else LEGACY_VERSIONS[-1]
     session = house.sessions.open(who, view.door, version, capabilities, transport)
-    shown = _shown(house, view, who, session.front)
+    shown, listings = _shown(house, view, who, session.front), _listings(house, view, who)
     result: dict[str, Any] = {
         "protocolVersion": version,
-        "capabilities": _capabilities(house, view, shown, modern=False),
+        "capabilities": _capabilities(listings, view, shown, modern=False),
         "serverInfo": _info(house, view, shown),
     }
-    return session, encode(_instructed(result, house, view, shown))
+    seen = [each for each in listings if each.server in shown]
+    return session, encode(_instructed(result, view, seen, _invitation(house, who, session.front)))
 
 
-def _capabilities(house: House, view: View, shown: set[str], *, modern: bool) -> dict[str, Any]:
+def _listings(house: House, view: View, who: Principal) -> list[Listing]:
+    """What is known of the servers behind the door; of personal ones, what they list to this caller."""
+    listings = [house.catalog.parts[name].listing for name in view.servers if name in house.catalog.parts]
+    return [house.personal.listing(who.key, each.server) or each for each in listings]
+
+
+def _capabilities(listings: list[Listing], view: View, shown: set[str], *, modern: bool) -> dict[str, Any]:
     """What the servers behind the door offer and callgate can relay. Tools always; logging where a server logs, or has
     not yet said whether it does.
     """
-    listings = [house.catalog.parts[name].listing for name in view.servers if name in house.catalog.parts]
     offered = [each.capabilities for each in listings]
     found: dict[str, Any] = {"tools": {"listChanged": True}}
     if "prompts/list" in view.others:
@@ -112,14 +119,21 @@ def _info(house: House, view: View, shown: set[str]) -> dict[str, Any]:
     return {"name": f"callgate/{name}" if name else "callgate", "version": __version__}
 
 
-def _instructed(result: dict[str, Any], house: House, view: View, shown: set[str]) -> dict[str, Any]:
+def _invitation(house: House, who: Principal, front: Front) -> str:
+    """Which servers wait for the caller to sign in to them, and where that is done."""
+    waiting = house.personal.missing(who, front)
+    if not waiting:
+        return ""
+    names = ", ".join(f"`{name}`" for name in waiting)
+    return f"Not shown before the user has signed in to them at {house.public_url}/oauth/connections: {names}."
+
+
+def _instructed(result: dict[str, Any], view: View, seen: list[Listing], invitation: str) -> dict[str, Any]:
     """Add the instructions of the servers of which the caller may see something."""
-    parts = [view.description] if view.description else []
-    for name in view.servers:
-        part = house.catalog.parts.get(name)
-        if name in shown and part is not None and part.listing.instructions:
-            text = part.listing.instructions
-            parts.append(text if view.door.startswith("server:") else f"[{name}] {text}")
+    parts = [text for text in (view.description, invitation) if text]
+    for each in seen:
+        if each.instructions:
+            parts.append(each.instructions if not view.aggregate else f"[{each.server}] {each.instructions}")
     if parts:
         result["instructions"] = "\n\n".join(parts)[:INSTRUCTIONS_LIMIT]
     return result

@@ -59,7 +59,9 @@ async def in_session(inbound: Inbound, house: House) -> Reply:
         return await _handler(inbound, "legacy")(inbound, session.front, house)
     except CallgateError as error:
         # In this era an HTTP error status is about the transport; a client may not look into its body.
-        return msgspec.structs.replace(failure(inbound.id, error, modern=False), status=200)
+        # What a 403 says is in its header, and there is no other way to say it.
+        said = failure(inbound.id, error, modern=False)
+        return said if said.challenge else msgspec.structs.replace(said, status=200)
     except asyncio.CancelledError:
         if len(session.questions):
             await asyncio.sleep(0)  # what was asked for it is taken back before it is answered

@@ -45,12 +45,17 @@ async def resolve(asked: Asked, house: House) -> Tool:
     server = house.catalog.server_of(asked.front.door, asked.name)
     if server is not None and server in house.catalog.unlisted():
         await house.upstreams.settled(server, house.settings.servers[server].connect_timeout)
+    await house.personal.prepare(asked.principal, asked.front.door, asked.front.session or "")
     await house.catalog.idle()  # it may have been listed and not yet be shown
     found = house.known(asked)
     if found is not None:
         return found
     if server is not None and server in house.catalog.unlisted():
         _tell_of(server, asked, house)
+    if server is not None and house.personal.unread(asked.principal, server):
+        tool = _guessed(server, asked, house)
+        if _chosen(tool, asked, house) and house.policy.visible(asked.principal, [tool], asked.front):
+            return tool  # the server will say what its user has to do first
     raise unknown(asked, house)
 
 

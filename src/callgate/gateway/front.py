@@ -14,13 +14,15 @@ from callgate.config import Limits
 from callgate.errors import CallgateError, ProtocolError, Unauthenticated
 from callgate.gateway import wire
 from callgate.gateway.batch import answer_batch, part
-from callgate.gateway.challenge import challenge, check_audience
+from callgate.gateway.challenge import check_audience, refusal
 from callgate.gateway.dispatch import in_session, modern, start_session
 from callgate.gateway.gate import Names, Refusal
 from callgate.gateway.inbound import NOBODY, Inbound, Reply, check_shape, id_of, now
 from callgate.gateway.ladder import LEGACY_HEADERS, is_modern
 from callgate.gateway.replies import called_off, failure
 from callgate.gateway.session import Session
+from callgate.gateway.shown import shown_in
+from callgate.identity import Shown
 from callgate.types import Conduct, Principal, RpcError
 
 if TYPE_CHECKING:
@@ -67,16 +69,16 @@ class FrontDesk:
         return self.held > HELD
 
     def refused(self, refusal: Refusal) -> None:
-        self.house.refusals.add(str(refusal.status))
+        self.house.refusals.count(refusal.status)
 
     @staticmethod
     def expects_continue(headers: Sequence[tuple[bytes, bytes]]) -> bool:
         return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
 
-    async def recognise(self, headers: Mapping[bytes, bytes], door: str) -> Principal:
+    async def recognise(self, headers: Mapping[bytes, bytes], door: str, shown: Shown) -> Principal:
         credential = headers.get(b"authorization")
         recogniser = self.house.recogniser
-        who = recogniser.known(credential) or await recogniser.recognise(credential)
+        who = recogniser.known(credential) or await recogniser.recognise(credential, shown)
         if who.audience:
             check_audience(who, door, self.house)
         return who
@@ -86,16 +88,17 @@ class FrontDesk:
         try:
             who = self.house.recogniser.known(turn.headers.get(b"authorization"))
             if who is None:
-                who = await self.recognise(turn.headers, turn.door)
+                who = await self.recognise(turn.headers, turn.door, shown_in(turn, self.house))
             elif who.audience:
                 check_audience(who, turn.door, self.house)
             streams = self._content(turn.headers)
             reply = await self._reply(turn, who, body, streams)
             turn.finish(reply)
         except Unauthenticated as error:
-            self.house.note_stranger(error, turn.door)
-            header = b"www-authenticate: %b\r\n" % challenge(error, turn.door, self.house).encode()
-            turn.answer(401, wire.error(None, RpcError(error.rpc_code, error.message)), header)
+            self.house.refusals.stranger(error, turn.door)
+            headers = refusal(error, turn.door, self.house).items()
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers).encode()
+            turn.answer(401, wire.error(None, RpcError(error.rpc_code, error.message)), lines)
         except CallgateError as error:
             reply = failure(turn.id, error, modern=False)
             turn.answer(reply.status if reply.status != 200 else 400, reply.body)
@@ -123,7 +126,10 @@ class FrontDesk:
         inbound.session = session = self._session(message, inbound.principal, turn)
         if session is None:
             check_shape(message)
-            return start_session(inbound, self.house)[1] if "id" in message else Reply(status=400)
+            if "id" not in message:
+                return Reply(status=400)
+            await self.house.personal.prepare(inbound.principal, inbound.door)
+            return start_session(inbound, self.house)[1]
         turn.survives = True
         streams = inbound.conduct.emit is not None
         if streams and session.resumable:

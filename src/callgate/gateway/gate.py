@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from callgate.gateway.front import FrontDesk
 
 #: Headers that two readers could read differently when they are sent twice.
-SINGLE = {b"host", b"origin", b"authorization", b"content-length", b"content-type", b"mcp-session-id", *ROUTING}
+SINGLE = {
+    b"host", b"origin", b"authorization", b"content-length", b"content-type", b"mcp-session-id", b"dpop",
+    b"client-cert", b"client-cert-chain", b"x-forwarded-client-cert", *ROUTING,
+}  # fmt: skip
 Pairs = Sequence[tuple[bytes, bytes]]
 
 #: Remembered verdicts on Host and Origin values; a flood of different ones only empties the memory.
@@ -97,10 +100,14 @@ def split_host(text: str) -> tuple[str, str | None]:
 
     >>> split_host("[::1]:8080"), split_host("localhost")
     (('::1', '8080'), ('localhost', None))
+    >>> split_host("[::1"), split_host("[::1]x:80")
+    (('[::1', None), ('[::1]x:80', None))
     """
     if text.startswith("["):
-        name, _, port = text[1:].partition("]")
-        return name, port[1:] if port.startswith(":") else None
+        name, end, port = text[1:].partition("]")
+        if not end or (port and not port.startswith(":")):
+            return text, None
+        return name, port[1:] if port else None
     name, colon, port = text.partition(":")
     return name, port if colon else None
 

@@ -43,14 +43,14 @@ class Heads:
         """Keep the head that ``data`` begins with, after the parser has read it as ``pairs``.
 
         Only plain ones are kept: whole, HTTP/1.1 and kept alive, a body of a told length, one line for each header
-        (so that nothing else can have been read into these bytes).
+        (so that nothing else can have been read into these bytes). One with a proof comes once.
         """
         raw = data[: data.find(END) + len(END)]
         headers = dict(pairs)
         length = headers.get(b"content-length", b"")
         first = raw.partition(b"\r\n")[0]
         plain = first.startswith(b"POST ") and first.endswith(b" HTTP/1.1") and raw.count(b"\n") == len(pairs) + 2
-        odd = headers.keys() & {b"transfer-encoding", b"expect", b"connection", b"upgrade", b"trailer"}
+        odd = headers.keys() & {b"transfer-encoding", b"expect", b"connection", b"upgrade", b"trailer", b"dpop"}
         if plain and not odd and len(raw) <= LARGEST and length.isdigit() and int(length) <= largest_body:
             while len(self._known) >= KEPT:
                 del self._known[next(iter(self._known))]

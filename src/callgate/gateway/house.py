@@ -11,23 +11,26 @@ import time
 import msgspec
 
 from callgate import __version__
-from callgate.audit import Journal, Record
+from callgate.audit import Journal
 from callgate.catalog import Catalog, Changes, View
 from callgate.config import Loaded, Server
-from callgate.egress import HttpPool
-from callgate.errors import ConfigError, NotFound, Overloaded, Unauthenticated
+from callgate.errors import ConfigError, NotFound, Unauthenticated
 from callgate.gateway import showing
-from callgate.gateway.account import stranger
 from callgate.gateway.bus import Bus
 from callgate.gateway.changes import ListChanges
+from callgate.gateway.consent import Consents
 from callgate.gateway.ended import Ended
 from callgate.gateway.finding import entry, resolve
 from callgate.gateway.line import Lines
 from callgate.gateway.listing import Cursors, Pages
 from callgate.gateway.overlays import Overlays
 from callgate.gateway.parking import ParkingLot
+from callgate.gateway.personal import PersonalLists
 from callgate.gateway.pipeline import Asked
+from callgate.gateway.places import Places
+from callgate.gateway.refusals import Refusals
 from callgate.gateway.rounds import named
+from callgate.gateway.scopes import ScopeRules, check_scopes, enough
 from callgate.gateway.seal import Seal
 from callgate.gateway.secret_changes import follow_secrets
 from callgate.gateway.session import Sessions
@@ -48,12 +51,10 @@ log = logging.getLogger("callgate")
 #: How long a server may be down before its tools leave the lists.
 WITHDRAW_AFTER = 10.0
 SWEEP_EVERY = 30.0
-#: Refused credentials that are written to the audit log in one second.
-STRANGERS = 20
 #: Settings that a running gateway cannot take over.
 FIXED = (
     "listen", "admin_listen", "data_dir", "audit", "limits", "startup_wait", "watch", "log_level", "list_page_size",
-    "allowed_hosts", "allowed_origins", "public_url", "secrets",
+    "allowed_hosts", "allowed_origins", "public_url", "secrets", "egress",
 )  # fmt: skip
 
 
@@ -72,10 +73,9 @@ class House:
         self.listings = Listings(self.database)
         self.journal = Journal(self.audit, self.settings.audit)
         self.metrics = Metrics()
-        self.refusals = self.metrics.counter(
-            "callgate_refused_requests_total", "Requests refused at the door.", ("status",)
-        )
+        self.refusals = Refusals(self.metrics, self.journal)
         self.policy: Policy = _policy(loaded)
+        self.scopes = ScopeRules(self.settings.identity)
         self.catalog = Catalog(self._catalog_changed, lambda tools: self.policy.prepare(tools))
         self.pages = Pages()
         self.cursors = Cursors(lambda: secret_key(loaded.data_dir, "cursors"))
@@ -87,15 +87,16 @@ class House:
         self.parking = ParkingLot(self)
         self.tasks = Tasks(lambda: secret_key(loaded.data_dir, "tasks"), self._fingerprint, self.settings.limits)
         self._hear()
-        self.egress = HttpPool()
+        self.egress, self.public_egress = showing.ways_out(loaded.settings.egress)
         self.secrets = Secrets(loaded, self.database)
         self.credentials = showing.credentials(self)
+        self.connections = showing.connections(self)
+        self.people = showing.people(self)
         self.recogniser = self._recogniser(loaded)
         self.upstreams = self._upstreams(loaded)
-        self._places: dict[str, int] = {}
+        self.places = Places()
         self._withdrawals: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._strangers = (0, 0)
 
     def _hear(self) -> None:
         """The rooms that know what servers say outside calls, and who wants to hear it."""
@@ -107,6 +108,8 @@ class House:
         self.changes = ListChanges(self.bus, self)
         self.telling = Telling(self.bus, self)
         self.overlays = Overlays(self)
+        self.personal = PersonalLists(self)
+        self.consents = Consents(self)
 
     def _upstreams(self, loaded: Loaded) -> Upstreams:
         return Upstreams(
@@ -144,12 +147,16 @@ class House:
         await self.parking.aclose()
         await self.tasks.aclose()
         self.sessions.aclose()
+        await self.personal.aclose()
         await self.overlays.aclose()
         await self.catalog.aclose()
         await self.upstreams.aclose()
+        await self.connections.aclose()
         await self.recogniser.aclose()
+        await self.people.aclose()
         await self.secrets.aclose()
         await self.egress.aclose()
+        await self.public_egress.aclose()
         await self.journal.aclose()
         await asyncio.to_thread(self.audit.close)
 
@@ -163,7 +170,7 @@ class House:
 
     async def reload(self, loaded: Loaded) -> None:
         """Take over new settings; raises ``ConfigError`` and keeps everything as it was when they do not hold."""
-        policy = await asyncio.to_thread(_policy, loaded)
+        policy, scopes = await asyncio.to_thread(_policy, loaded), ScopeRules(loaded.settings.identity)
         await asyncio.to_thread(policy.prepare, self.catalog.tools())
         old, new = self.settings, loaded.settings
         fixed = [key for key in FIXED if getattr(old, key) != getattr(new, key)]
@@ -176,8 +183,9 @@ class House:
         # Nothing fails from here on, and no call sees half of it: there is no wait before the last line but one.
         self.loaded = loaded
         self.settings = msgspec.structs.replace(new, **{key: getattr(old, key) for key in FIXED})
-        self.policy = policy
+        self.policy, self.scopes = policy, scopes
         self.pages.clear()
+        self.people.configure(new.identity)
         if after is not before:
             after.inherit(before)
             self.credentials.forget_all()
@@ -186,6 +194,7 @@ class House:
             self.sessions.close_streams()  # whoever is still known opens them again
             self.streams.end()
         self.catalog.configure(self.settings.servers, self.settings.virtual_servers)
+        self.personal.clear()
         self.streams.end(lambda stream: self.catalog.view(stream.front.door) is None)
         if policy.version != before_policy.version:
             self.changes.judged_anew()
@@ -205,6 +214,11 @@ class House:
         own = self.overlays.view(front, who.key) if self.overlays.shown else None
         return own or self.view(front.door)
 
+    async def view_for(self, front: Front, who: Principal) -> View:
+        """The same, after the servers were asked that list something else to everybody (``personal.py``)."""
+        await self.personal.prepare(who, front.door, front.session or "")
+        return self.view_of(front, who)
+
     def known(self, asked: Asked) -> Tool | None:
         """The tool behind a name, if a server has listed it."""
         front = asked.front
@@ -221,37 +235,15 @@ class House:
         """Permission for a call that has run for a while, by the identity and the policy of now."""
         if not self.recogniser.holds(call.principal):
             raise Unauthenticated("The credential does not hold any more, or stands for other roles.")
+        check_scopes(call, self)
         return settle(call, self.policy.decide(call))
 
-    def take_place(self, who: Principal) -> None:
-        """Take one of the principal's ``limits.max_calls`` places for calls in flight; raises ``Overloaded``."""
-        taken = self._places.get(who.key, 0)
-        if taken >= self.settings.limits.max_calls:
-            raise Overloaded("Too many calls in flight for this caller.", hint="Wait for some to finish.")
-        self._places[who.key] = taken + 1
-
-    def give_place_back(self, who: Principal) -> None:
-        left = self._places[who.key] - 1
-        if left:
-            self._places[who.key] = left
-        else:
-            del self._places[who.key]
+    def still_allowed(self, call: Call) -> bool:
+        """Whether what was permitted before would be now."""
+        return enough(call, self) and self.policy.decide(call).effect == "allow"
 
     def streams_of(self, who: Principal) -> int:
         return self.sessions.streams_of(who.key) + len(self.streams.of(who.key)) + self.lines.silent(who.key)
-
-    def note_stranger(self, error: Unauthenticated, door: str) -> None:
-        """Record a refused credential; a flood of them is counted, not written (``STRANGERS`` a second are)."""
-        self.note_refused(stranger(error, door), 401)
-
-    def note_refused(self, record: Record, status: int) -> None:
-        self.refusals.add(str(status))
-        second = int(time.monotonic())
-        if second != self._strangers[0]:
-            self._strangers = (second, 0)
-        if self._strangers[1] < STRANGERS and not self.journal.full:
-            self._strangers = (second, self._strangers[1] + 1)
-            self.journal.put(record)
 
     @property
     def public_url(self) -> str:
@@ -265,12 +257,10 @@ class House:
         return config_digest(self.settings.servers.get(server))
 
     def _recogniser(self, loaded: Loaded) -> Recogniser:
-        async def fetch(url: str) -> bytes:
-            return await self.egress.fetch(url)
-
+        around = showing.surroundings(self)
         identity = loaded.settings.identity
-        own = token_issuer(identity, lambda: self.public_url, loaded.data_dir, fetch)
-        made = Recogniser(identity, loopback=self.loopback, fetch=fetch, base=loaded.base, own=own)
+        own = token_issuer(identity, around)
+        made = Recogniser(identity, loopback=self.loopback, fetch=around.fetch, base=loaded.base, own=own)
         return showing.join(made, self, loaded.settings)
 
     def _listed(self, listing: Listing) -> None:
@@ -280,7 +270,8 @@ class House:
         self.changes.listed(listing.server)
         self.catalog.arrived(listing)
         server = self.settings.servers.get(listing.server)
-        if server is not None and server.isolation in ("auto", "shared"):
+        everybodys = listing.server not in self.upstreams.personal()
+        if server is not None and server.isolation in ("auto", "shared") and everybodys:
             self._own(asyncio.create_task(self._remember(listing, config_digest(server)), name="listing"))
 
     async def _remember(self, listing: Listing, digest: str) -> None:
@@ -341,12 +332,14 @@ class House:
             self.sessions.sweep()
             self.tasks.sweep()
             self.credentials.tokens.sweep(time.time())
+            self.recogniser.look()
+            await self.secrets.sweep()
 
     def _gauges(self) -> None:
         self.metrics.gauge("callgate_sessions", "Open legacy sessions.", lambda: len(self.sessions))
         self.metrics.gauge("callgate_tools", "Tools on the endpoint of everything.", lambda: self.catalog.tool_count)
         self.metrics.gauge("callgate_parked_calls", "Calls that wait for their clients.", lambda: len(self.parking))
-        self.metrics.gauge("callgate_calls_in_flight", "Calls in flight.", lambda: sum(self._places.values()))
+        self.metrics.gauge("callgate_calls_in_flight", "Calls in flight.", lambda: len(self.places))
         self.metrics.gauge("callgate_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
         self.metrics.total("callgate_audit_dropped_total", "Audit records dropped.", lambda: self.journal.dropped)
         self.metrics.gauge("callgate_audit_waiting", "Audit records not yet written.", lambda: self.journal.waiting)

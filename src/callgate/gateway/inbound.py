@@ -48,12 +48,15 @@ class Inbound(msgspec.Struct):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What goes back: an HTTP status, the JSON (empty for an accepted notification), a session id, a call id."""
+    """What goes back: an HTTP status, the JSON (empty for an accepted notification), a session id, a call id, and what
+    a refusal says of the token that would do (``WWW-Authenticate``).
+    """
 
     body: bytes = b""
     status: int = 200
     session: str = ""
     call: str = ""
+    challenge: str = ""
 
 
 Handler = Callable[[Inbound, Front, "House"], Awaitable[Reply]]

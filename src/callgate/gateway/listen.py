@@ -115,10 +115,12 @@ class Listener:
         self._server.close()
         for connection in tuple(self.state.connections):
             connection.shutdown()
+        pause = 0.0005  # mostly there is nothing to wait for but the loop
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN):
                 while self.state.connections or self.state.tasks:
-                    await asyncio.sleep(0.02)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, 0.02)
         for connection in tuple(self.state.connections):
             connection.transport.abort()
         await asyncio.sleep(0)  # the connections learn that they are lost

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
 
 async def list_(inbound: Inbound, front: Front, house: House) -> Reply:
-    view, method = house.view_of(front, inbound.principal), inbound.method
+    view, method = await house.view_for(front, inbound.principal), inbound.method
     if method != "tools/list" and method not in view.others:
         raise no_method(method, front.era)
     return result(inbound, page(house, Listed(method, view, inbound.principal, front), inbound.params.get("cursor")))
 
 
 async def discover(inbound: Inbound, front: Front, house: House) -> Reply:
-    return result(inbound, discovery.discover(house, house.view(inbound.door), inbound.principal, front))
+    view = await house.view_for(front, inbound.principal)
+    return result(inbound, discovery.discover(house, view, inbound.principal, front))
 
 
 async def ping(inbound: Inbound, front: Front, house: House) -> Reply:

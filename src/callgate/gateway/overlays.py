@@ -28,6 +28,8 @@ log = logging.getLogger("callgate.gateway")
 
 #: Overlays that there may be, and those of one principal and its sessions; others are shown what everybody is.
 MOST, MOST_OF_ONE = 256, 32
+#: Overlays of callers whose servers list something to each person only.
+MOST_PERSONAL = 1024
 #: Seconds between two looks at a list whose server announces changes all the time.
 CALM = 0.1
 
@@ -57,6 +59,7 @@ class Overlays:
         self._announced: dict[tuple[Whose, str], set[str]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._personal: dict[Whose, None] = {}
 
     def view(self, front: Front, principal: str) -> View | None:
         """What this caller is shown at its door, where that is its own."""
@@ -70,6 +73,8 @@ class Overlays:
 
     def announced(self, news: News) -> None:
         """A server announced another list on a link of somebody's own: it is read there, and then its owner is told."""
+        if news.server in self._house.upstreams.personal():
+            return self._house.personal.changed(news.server, news.principal)
         whose = news.principal, news.session
         key, kind = (whose, news.server), news.method.split("/")[1]
         waiting = self._announced.get(key)
@@ -79,8 +84,40 @@ class Overlays:
             self._announced[key] = {kind}
             self._own(self._refresh(whose, news.server))
 
+    async def lay_own(self, whose: Whose, listings: Mapping[str, Listing | None]) -> None:
+        """Show this caller what these servers list to it and to nobody else (``None``: nothing)."""
+        overlay = self.shown.get(whose)
+        before = overlay.listings if overlay is not None else {}
+        if all(before.get(name) is listing for name, listing in listings.items()) or not self._there(whose):
+            if overlay is not None:
+                async with overlay.laying:  # somebody else may be at it
+                    return
+            return
+        if overlay is None:
+            self._make_room(whose)
+            overlay = self.shown[whose] = Overlay()
+        for name, listing in listings.items():
+            overlay.listings.pop(name, None)
+            if listing is not None:
+                overlay.listings[name] = listing
+        self._personal[whose] = None
+        if not overlay.listings:
+            overlay.views = {}
+            del self.shown[whose]
+        await self._lay(whose)
+
+    def _make_room(self, whose: Whose) -> None:
+        """Personal lists are read again when they are wanted, so the oldest of them make room."""
+        self._personal.pop(whose, None)
+        while len(self._personal) >= MOST_PERSONAL:
+            oldest = next(iter(self._personal))
+            del self._personal[oldest]
+            self.shown.pop(oldest, None)
+
     def ended(self, server: str, principal: str, session: str) -> None:
         """The link that announced has ended: from now on its owner is shown what everybody is, and is told so."""
+        if server in self._house.upstreams.personal():
+            return  # there is nothing that everybody is shown
         whose = principal, session
         overlay = self.shown.get(whose)
         listing = overlay.listings.pop(server, None) if overlay is not None else None

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from callgate.errors import ConsentNeeded
 from callgate.gateway.exchange import exchange
 from callgate.gateway.ladder import check_parameters
 from callgate.gateway.rounds import returned
+from callgate.gateway.scopes import check_scopes
 from callgate.gateway.seal import Round
 from callgate.policy import settle
 from callgate.types import Answer, Call, Conduct, Front, Principal, Tool, Verdict
@@ -63,10 +65,15 @@ async def answer(asked: Asked, house: House) -> Answer:
     call = call_of(asked, tool)
     if call.params:
         call, asked.round = returned(call, house)  # a client that comes back with answers has our state
+    if call.principal.audience:
+        check_scopes(call, house)  # a token of ours opens what its scopes say
     asked.verdict = verdict = house.policy.decide(call)  # allow / deny / ask, and the rule that said so
     permitted = settle(call, verdict)  # → Permitted, or Denied / AwaitingApproval
     asked.sent = time.perf_counter_ns()
-    return await exchange(permitted, asked, house)  # the only line that leaves the house
+    try:
+        return await exchange(permitted, asked, house)  # the only line that leaves the house
+    except ConsentNeeded as needed:  # the server did nothing: its user has to agree first
+        return await house.consents.answer(needed, permitted, asked)
 
 
 def call_of(asked: Asked, tool: Tool) -> Call:

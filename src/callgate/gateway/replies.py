@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from callgate.errors import CallgateError, ProtocolError
+from callgate.errors import CallgateError, InsufficientScope, ProtocolError
 from callgate.gateway import wire
 from callgate.gateway.inbound import Reply
 from callgate.gateway.ladder import MISSING_CAPABILITY
@@ -95,7 +95,8 @@ def failure(id: Any, error: CallgateError, *, modern: bool) -> Reply:
     if modern and isinstance(error, ProtocolError) is False:
         status = STATUS.get(error.rpc_code, error.status)
     call = str(data["callId"]) if data and "callId" in data else ""
-    return Reply(body, status or 200, call=call)
+    challenge = error.challenge if isinstance(error, InsufficientScope) else ""
+    return Reply(body, status or 200, call=call, challenge=challenge)
 
 
 def no_method(name: str, era: str) -> ProtocolError:

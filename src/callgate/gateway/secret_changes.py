@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from callgate.errors import CallgateError
-from callgate.identity import users
+from callgate.identity import servers_using
 
 if TYPE_CHECKING:
     from callgate.gateway.house import House
@@ -23,7 +23,7 @@ async def follow_secrets(house: House, every: float = LOOK_EVERY) -> None:
     seen: dict[str, tuple[int, float]] | None = None
     names: set[str] = set()
     while True:
-        used = users(house.settings.servers)
+        used = servers_using(house.settings)
         if used:
             try:
                 now = await asyncio.to_thread(house.secrets.versions, used)

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from callgate.config import Loaded, Settings, changes, render
 from callgate.errors import ConfigError
 from callgate.gateway.app import gateway_app
+from callgate.gateway.connecting import connecting_routes
 from callgate.gateway.front import BackDesk, FrontDesk
 from callgate.gateway.gate import Names, is_loopback
 from callgate.gateway.house import House
@@ -44,7 +46,7 @@ class Gateway:
         names = [
             Names(split_address(address)[0], sock.getsockname()[1], _hosts(settings), origins)
             for address, sock, origins in (
-                (settings.listen, self._sockets[0], settings.allowed_origins),
+                (settings.listen, self._sockets[0], _origins(settings)),
                 (settings.admin_listen, self._sockets[1], ()),  # pages that may call have no business there
             )
         ]
@@ -118,10 +120,53 @@ class Gateway:
         return self.house.loaded.files
 
 
+class PagesOnly:
+    """A listener on this machine for the pages on which a user connects to servers, and for nothing else: a client on
+    stdin has no listener, and the user's browser has to come back to somewhere. It takes the port of the last time
+    where that is free, because issuers know callgate by it.
+    """
+
+    def __init__(self, house: House) -> None:
+        self._sock = _bind_again(house.loaded.data_dir / "pages.port")
+        desk = BackDesk(house, Names("127.0.0.1", self._sock.getsockname()[1], (), ()))
+        house.urls["mcp"] = url_of(self._sock) + "/mcp"
+        self._listener = Listener(self._sock, Starlette(routes=connecting_routes(desk, signs_in=False)), desk)
+
+    @staticmethod
+    def wanted(settings: Settings) -> bool:
+        """Whether there is anything to connect to, and no gateway whose pages do."""
+        return not settings.public_url and any(each.auth.type == "oauth" for each in settings.servers.values())
+
+    async def open(self) -> None:
+        await self._listener.open()
+
+    async def aclose(self) -> None:
+        await self._listener.aclose()
+
+
+def _bind_again(kept: Path) -> socket.socket:
+    """Bind the port on this machine that a file names, or a free one, which it names from now on."""
+    port = kept.read_text("ascii").strip() if kept.is_file() else ""
+    if port.isascii() and port.isdigit():
+        with contextlib.suppress(ConfigError, OverflowError):
+            return bind(f"127.0.0.1:{port}", "listen")
+    sock = bind("127.0.0.1:0", "listen")
+    if not port:  # where another client has it at the moment, it is still the usual one
+        kept.write_text(str(sock.getsockname()[1]), "ascii")
+    return sock
+
+
 def _hosts(settings: Settings) -> tuple[str, ...]:
     """Names that the listeners answer to besides their own."""
     public = urlsplit(settings.public_url or "").netloc
     return (*settings.allowed_hosts, public) if public else settings.allowed_hosts
+
+
+def _origins(settings: Settings) -> tuple[str, ...]:
+    """Origins whose pages may call: behind a proxy the gateway's own pages have that of ``public_url``."""
+    public = urlsplit(settings.public_url or "")
+    own = (f"{public.scheme}://{public.netloc}",) if public.netloc else ()
+    return (*settings.allowed_origins, *own)
 
 
 def bind_both(loaded: Loaded) -> tuple[socket.socket, socket.socket]:

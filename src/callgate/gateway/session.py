@@ -209,6 +209,10 @@ class Sessions:
     def get(self, id: str) -> Session | None:
         return self._by_id.get(id)
 
+    def ids_of(self, principal: str) -> tuple[str, ...]:
+        """The sessions of a principal."""
+        return tuple(self._of.get(principal, ()))
+
     def as_now(self, call: Call) -> Call:
         """A call that was made in a session, made by its principal as it is known now."""
         session = self._by_id.get(call.front.session or "")

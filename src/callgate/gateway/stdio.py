@@ -186,7 +186,7 @@ class StdioFront:
                 await asyncio.shield(self._warm)
             if not self.house.recogniser.left(self.who):  # on every request anew (rule RS-9)
                 expired = Unauthenticated("The token does not hold any more.", hint="Start again with a new one.")
-                self.house.note_stranger(expired, self.door)
+                self.house.refusals.stranger(expired, self.door)
                 raise expired
             inbound = Inbound(message, self.who, self.door, size, now(), None, self.session, self._conduct)
             reply = await self._reply(inbound)
@@ -208,6 +208,7 @@ class StdioFront:
         if is_modern(message, None) or message["method"] == "server/discover":
             return await modern(inbound, self.house)
         if message["method"] == "initialize":
+            await self.house.personal.prepare(self.who, self.door)
             return self._open(inbound)
         if self.session is None:
             raise ProtocolError("Send `initialize` first, or speak 2026-07-28.")

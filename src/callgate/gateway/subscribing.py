@@ -21,6 +21,7 @@ from callgate.gateway.calling import asked_of, veiling
 from callgate.gateway.inbound import Inbound, Reply
 from callgate.gateway.pipeline import Asked
 from callgate.gateway.replies import answered, no_method
+from callgate.gateway.scopes import check_scopes
 from callgate.gateway.session import Session
 from callgate.gateway.wire import INVALID_PARAMS, notification
 from callgate.policy import settle
@@ -133,7 +134,9 @@ class Subscriptions:
         for topic in self._bus.everywhere("resource", server):
             for each in self._bus.readers(topic):
                 with contextlib.suppress(CallgateError):
-                    permitted = settle(each.call, self._house.policy.decide(self._house.sessions.as_now(each.call)))
+                    now = self._house.sessions.as_now(each.call)
+                    check_scopes(now, self._house)
+                    permitted = settle(each.call, self._house.policy.decide(now))
                     await self._house.upstreams.watch(permitted, Conduct())
         self.missed(server)
 
@@ -161,7 +164,7 @@ class Subscriptions:
             tool = view.readable(RESOURCE + exposed) if view is not None else None
         except NotFound:
             tool = None
-        if tool is None or house.policy.decide(msgspec.structs.replace(call, tool=tool)).effect != "allow":
+        if tool is None or not house.still_allowed(msgspec.structs.replace(call, tool=tool)):
             return False
         subscription.hear(UPDATED, {**unstamped(news.params), "uri": exposed})
         return True

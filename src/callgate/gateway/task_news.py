@@ -52,7 +52,7 @@ def heard(news: News, house: House) -> None:
         return
     entry.stirred.set()
     session = house.sessions.get(entry.front.session or "")
-    if session is not None and house.policy.decide(house.sessions.as_now(entry.call)).effect == "allow":
+    if session is not None and house.still_allowed(house.sessions.as_now(entry.call)):
         session.push(wire.notification(STATUS, older(task)))
 
 

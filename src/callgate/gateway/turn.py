@@ -28,7 +28,7 @@ STREAM_OK = (
 #: The gate let this Origin in, so its pages may read the answer.
 ALLOW_ORIGIN = (
     b"access-control-allow-origin: %b\r\nvary: origin\r\n"
-    b"access-control-expose-headers: mcp-session-id, callgate-call-id, www-authenticate\r\n"
+    b"access-control-expose-headers: mcp-session-id, callgate-call-id, www-authenticate, dpop-nonce\r\n"
 )
 EVENT = b"event: message\ndata: %b\n\n"
 KEPT_EVENT = b"id: %b\nevent: message\ndata: %b\n\n"
@@ -240,6 +240,8 @@ class Turn:
             extra += b"callgate-call-id: %b\r\n" % reply.call.encode()
         if reply.session:
             extra += b"mcp-session-id: %b\r\n" % reply.session.encode()
+        if reply.challenge:
+            extra += b"www-authenticate: %b\r\n" % reply.challenge.encode()
         if not self.keep_alive:
             extra += b"connection: close\r\n"
         if body:

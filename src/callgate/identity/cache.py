@@ -80,6 +80,10 @@ class Accepted:
         """Tokens of the principal ``key`` that were issued until ``now`` hold no longer."""
         self._epochs[key] = now
 
+    def clear(self) -> None:
+        """Forget all tokens: each is verified anew."""
+        self._entries.clear()
+
     def adopt_revocations(self, previous: Accepted) -> None:
         self._epochs.update(previous._epochs)
 

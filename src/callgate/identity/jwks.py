@@ -27,6 +27,8 @@ ALGORITHMS = (
 FETCH_DEADLINE = 10.0
 DEMAND_INTERVAL = 30.0
 MOST_KEYS = 100
+#: Larger keys take milliseconds to verify with, of the event loop, and strangers publish keys too.
+_RSA_BITS, _EXPONENT_BITS = range(2048, 8193), 32
 _CURVES = {"EC": ("P-256", "P-384", "P-521"), "OKP": ("Ed25519", "Ed448")}
 
 
@@ -157,6 +159,8 @@ def read_keys(raw: bytes, kept: Mapping[bytes, Signer]) -> dict[bytes, Signer]:
         raise ValueError(f"the answer is not a key set of at most {MOST_KEYS} keys")
     found: dict[bytes, Signer] = {}
     for entry in entries:
+        if isinstance(entry, dict) and entry.get("use") == "enc":
+            continue  # nothing is wrong with it: Keycloak publishes one beside its others
         identity = msgspec.json.encode(entry, order="deterministic")
         try:
             found[identity] = kept.get(identity) or Signer(_public_key(entry))
@@ -171,8 +175,10 @@ def _public_key(entry: Any) -> Key:
         raise ValueError("it is not an object")
     kind = entry.get("kty")
     if kind == "RSA":
-        if base64_to_int(entry["n"]).bit_length() < 2048:
-            raise ValueError("an RSA key below 2048 bits")
+        if base64_to_int(entry["n"]).bit_length() not in _RSA_BITS:
+            raise ValueError("an RSA key below 2048 bits, or above 8192")
+        if base64_to_int(entry["e"]).bit_length() > _EXPONENT_BITS:
+            raise ValueError("an RSA key whose exponent is larger than anybody's")
     elif kind not in _CURVES or entry.get("crv") not in _CURVES[kind]:
         raise ValueError(f"key type {ascii(kind)[:40]} or its curve is not for signatures")
     if "d" in entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import os
 import re
@@ -42,6 +43,14 @@ def operator_token(data_dir: Path) -> str:
     if not _SHAPE.fullmatch(token):
         raise ConfigError(f"`{path}` holds no operator token.", hint="Delete it; callgate makes a new one.")
     return token
+
+
+def operator_proof(token: str, admin: str, nonce: str) -> str:
+    """What only a gateway can say that has the token itself: shown before anybody shows it the token.
+
+    ``admin`` is the URL of its admin listener, so that nobody passes the proof on for a listener of theirs.
+    """
+    return hmac.new(token.encode(), f"callgate operator\n{admin}\n{nonce}".encode(), hashlib.sha256).hexdigest()
 
 
 def _make(path: Path) -> None:

@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from joserfc import jws
-from joserfc.errors import JoseError, UnsupportedAlgorithmError
-from joserfc.jws import JWSRegistry
-from joserfc.util import urlsafe_b64decode
-
 from callgate.config import Issuer
 from callgate.errors import ConfigError, nearest
 from callgate.types import Actor, Principal
 
 from .cache import Verified
-from .claims import check_audience, check_times, names_of, read_object, subject_of
-from .jwks import ALGORITHMS, KeySource, Signer
-from .keys import principal_key
+from .claims import check_audience, check_times, names_of, subject_of
+from .jwks import ALGORITHMS, KeySource
+from .keys import RESERVED, principal_key
+from .oauth.apps import is_ours
+from .possession import confirmation_of
 from .refusal import Refused
+from .signatures import Signatures, read_token
 
 if TYPE_CHECKING:
     from .oauth.issuing import TokenIssuer
@@ -40,20 +38,6 @@ _CHAINS = frozenset({"act", "delegation_chain"})
 MOST_ACTORS = 16
 
 
-class ConfiguredAlgorithms(JWSRegistry):
-    """The algorithms of the configuration and no others (rule TOK-5)."""
-
-    # The token as a whole is bounded already; providers put certificate chains into the header.
-    max_header_length = 16 * 1024
-    max_signature_length = 4096
-
-    def get_alg(self, name: str) -> Any:
-        # Unlike the original this does not warn of EdDSA: the configuration chose it.
-        if name not in (self.allowed or ()):
-            raise UnsupportedAlgorithmError(name)
-        return self.algorithms[name]
-
-
 class TrustedIssuer:
     """One issuer of the configuration and its keys."""
 
@@ -62,51 +46,15 @@ class TrustedIssuer:
         self.keys = KeySource(config.issuer, load, ttl=config.jwks_ttl, clock=clock)
         self._clock = clock
         self._audience = _audience(config)
-        self._registry = ConfiguredAlgorithms(algorithms=frozenset(config.algorithms), strict_check_header=False)
+        self._signatures = Signatures(self.keys, config.algorithms, _TYPES)
 
     async def verify(self, token: bytes, header: dict[str, Any], claims: dict[str, Any]) -> Verified:
         """Signature first: nothing is said about the claims of a token that somebody made up."""
-        algorithm, kid = self._read_header(header)
-        signer = self._signer(token, await self._candidates(kid, algorithm))
+        signer = await self._signatures.signer(token, header)
         now = self._clock()
         issued, expires = check_times(claims, self.config.leeway, now)
         check_audience(claims, self._audience)
-        if claims.get("cnf") is not None:
-            # RFC 7800: whoever presents it has to prove a key, which no check here does yet.
-            raise Refused("not accepted", "cnf binds the token to a key that the caller did not prove")
         return Verified(self._principal(claims, expires), signer, issued, expires)
-
-    def _read_header(self, header: dict[str, Any]) -> tuple[str, str | None]:
-        algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ", "JWT")
-        if not isinstance(algorithm, str) or algorithm not in self.config.algorithms:
-            raise Refused("not accepted", f"alg {ascii(algorithm)[:40]} is not configured")
-        if kid is not None and not isinstance(kid, str):
-            raise Refused("not accepted", "kid is not text")
-        if not isinstance(kind, str) or kind.lower().removeprefix("application/") not in _TYPES:
-            raise Refused("not accepted", f"typ {ascii(kind)[:40]} is not an access token")
-        if "crit" in header or "b64" in header:
-            raise Refused("not accepted", "the header asks for extensions")
-        return algorithm, kid
-
-    async def _candidates(self, kid: str | None, algorithm: str) -> list[Signer]:
-        self.keys.start()
-        found = self.keys.find(kid, algorithm)
-        if not found:
-            await self.keys.demand()
-            found = self.keys.find(kid, algorithm)
-        if not found:
-            reason = "the issuer's keys could not be fetched yet" if self.keys.is_empty else "kid is not known"
-            raise Refused("not accepted", reason)
-        return found
-
-    def _signer(self, token: bytes, candidates: Iterable[Signer]) -> Signer:
-        for signer in candidates:
-            try:
-                jws.deserialize_compact(token, signer.key, registry=self._registry)
-            except (JoseError, ValueError):
-                continue
-            return signer
-        raise Refused("not accepted", "the signature does not hold")
 
     def _principal(self, claims: dict[str, Any], expires: float) -> Principal:
         subject = subject_of(claims, self.config)
@@ -121,6 +69,7 @@ class TrustedIssuer:
             via="jwt",
             expires=expires + self.config.leeway,
             asserted=asserted_chain(claims.get("act"), self.config.issuer),
+            confirmation=confirmation_of(claims),
         )
 
 
@@ -147,12 +96,7 @@ class Tokens:
 
     async def verify(self, token: bytes) -> Verified:
         """Raises Refused. The payload is read once; what was read is what was signed."""
-        try:
-            head, body, _ = token.split(b".")
-            header = read_object(urlsafe_b64decode(head))
-            claims = read_object(urlsafe_b64decode(body))
-        except ValueError as error:
-            raise Refused("not accepted", f"not a readable token: {ascii(str(error))[:80]}") from None
+        header, claims = read_token(token)
         name = claims.get("iss")
         if self._own is not None and name == self._own.issuer:
             return await self._own.verify(token, header, claims)
@@ -161,8 +105,9 @@ class Tokens:
             raise Refused("not accepted", f"iss {ascii(name)[:200]} is not configured")
         # Only this issuer's keys are tried, so no issuer can sign for another one (rule AST-10).
         verified = await issuer.verify(token, header, claims)
-        if self._own is not None and self._own.agents.claims(verified.principal.subject):
-            raise Refused("not accepted", "the subject has the name of an agent of ours")
+        subject = verified.principal.subject
+        if subject in RESERVED or (self._own is not None and is_ours(subject)):
+            raise Refused("not accepted", "the subject has a name that only callgate gives")
         return verified
 
     def start(self) -> None:

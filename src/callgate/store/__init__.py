@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from callgate.store.audit import SqliteAudit
+from callgate.store.held import HeldRow, HeldRows, SqliteHeld
 from callgate.store.keys import secret_key
 from callgate.store.listings import KnownListing, Listings, ListingStore
 from callgate.store.rows import AuditFilters, AuditRow
@@ -15,12 +16,15 @@ __all__ = [
     "AuditFilters",
     "AuditRow",
     "Database",
+    "HeldRow",
+    "HeldRows",
     "KnownListing",
     "ListingStore",
     "Listings",
     "SealedSecret",
     "SecretRows",
     "SqliteAudit",
+    "SqliteHeld",
     "SqliteSecrets",
     "open_database",
     "secret_key",

@@ -6,7 +6,7 @@ places: ``tables.py``, ``migrations/versions/`` and this one.
 
 from __future__ import annotations
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every revision this code knows, oldest first."""
 
 HEAD = REVISIONS[-1]
@@ -46,4 +46,16 @@ CREATE TABLE secrets (
     updated_at FLOAT NOT NULL,
     PRIMARY KEY (tenant, name)
 );
+CREATE TABLE held (
+    tenant TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    expires_at FLOAT NOT NULL,
+    PRIMARY KEY (tenant, kind, id)
+);
+CREATE INDEX held_owner ON held (tenant, owner);
+CREATE INDEX held_expires ON held (expires_at);
 """

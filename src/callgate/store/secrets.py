@@ -5,15 +5,13 @@ These functions block for a moment; the event loop calls them in a thread.
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from callgate.errors import ConfigError
 from callgate.store.sqlite import Database
 from callgate.types import DEFAULT_TENANT
 
@@ -63,19 +61,19 @@ class SqliteSecrets:
 
     def find(self, name: str) -> SealedSecret | None:
         sql = f"SELECT {_COLUMNS} FROM secrets WHERE tenant = ? AND name = ?"  # noqa: S608 - the values are never part of the text
-        with self._look() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(sql, (self._tenant, name)).fetchone()
         return None if row is None else SealedSecret(*row)
 
     def all(self) -> tuple[SealedSecret, ...]:
         """Every secret, by name."""
-        with self._look() as connection:
+        with self._database.reading() as connection:
             return self._rows(connection)
 
     def put(self, name: str, seal: Seal) -> SealedSecret:
         """Keep a new version of a secret in place of the old one. On disk when it returns."""
         now = time.time()
-        with self._change() as connection:
+        with self._database.changing() as connection:
             known = connection.execute(
                 "SELECT version, created_at FROM secrets WHERE tenant = ? AND name = ?", (self._tenant, name)
             ).fetchone()
@@ -89,13 +87,13 @@ class SqliteSecrets:
 
     def remove(self, name: str) -> bool:
         """Drop a secret; false when there is none."""
-        with self._change() as connection:
+        with self._database.changing() as connection:
             gone = connection.execute("DELETE FROM secrets WHERE tenant = ? AND name = ?", (self._tenant, name))
             return gone.rowcount > 0
 
     def reseal(self, begin: Callable[[], Callable[[SealedSecret], tuple[str, bytes]]]) -> int:
         """Seal every secret anew, all or none; ``begin`` gives the function that seals one. Returns how many."""
-        with self._change() as connection:
+        with self._database.changing() as connection:
             seal = begin()
             rows = self._rows(connection)
             for row in rows:
@@ -107,36 +105,9 @@ class SqliteSecrets:
 
     def settled(self, act: Callable[[tuple[SealedSecret, ...]], None]) -> None:
         """Do something with the rows while nobody can change them."""
-        with self._change() as connection:
+        with self._database.changing() as connection:
             act(self._rows(connection))
 
     def _rows(self, connection: sqlite3.Connection) -> tuple[SealedSecret, ...]:
         sql = f"SELECT {_COLUMNS} FROM secrets WHERE tenant = ? ORDER BY name"  # noqa: S608
         return tuple(SealedSecret(*row) for row in connection.execute(sql, (self._tenant,)))
-
-    @contextlib.contextmanager
-    def _look(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with contextlib.closing(self._database.reader()) as connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise ConfigError(f"The secrets in {self._database.path} cannot be read: {error}.") from error
-
-    @contextlib.contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
-        """One transaction that no other writer runs beside. What it replaces is overwritten in the file."""
-        try:
-            with contextlib.closing(self._database.writer("FULL")) as connection:
-                connection.execute("PRAGMA secure_delete=ON")
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield connection
-                except BaseException:
-                    connection.execute("ROLLBACK")
-                    raise
-                connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise ConfigError(
-                f"The secrets in {self._database.path} cannot be changed: {error}.",
-                hint="Check that the file may be written and the disk is not full, and try again.",
-            ) from error

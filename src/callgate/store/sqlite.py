@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -51,6 +52,36 @@ class Database:
         uri = f"{self.path.absolute().as_uri()}?mode=ro"
         return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
 
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Raises ConfigError when the file cannot be read."""
+        try:
+            with contextlib.closing(self.reader()) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise ConfigError(f"{self.path} cannot be read: {error}.") from error
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction that no other writer runs beside, on disk at its end. What it replaces is overwritten in the
+        file. Raises ConfigError when the file cannot be changed.
+        """
+        try:
+            with contextlib.closing(self.writer("FULL")) as connection:
+                connection.execute("PRAGMA secure_delete=ON")
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield connection
+                except BaseException:
+                    connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise ConfigError(
+                f"{self.path} cannot be changed: {error}.",
+                hint="Check that the file may be written and the disk is not full, and try again.",
+            ) from error
+
     def engine(self) -> Engine:
         """A SQLAlchemy engine over ``writer`` connections, for migrations."""
         from sqlalchemy import create_engine
@@ -60,6 +91,8 @@ class Database:
 
     def revision(self) -> str:
         """The schema revision of the file, ``""`` when it has no tables yet."""
+        if not self.path.stat().st_size:
+            return ""  # nothing was ever written; to look would cost two syncs of the disk
         with contextlib.closing(self.writer()) as connection:
             known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if known else None

@@ -11,7 +11,7 @@ import msgspec
 
 from callgate.egress import Origin, Response, encode_headers
 from callgate.errors import ConfigError, UpstreamError
-from callgate.types import Call, Principal
+from callgate.types import Call, Occasion, Principal
 
 from .wire import Envelope, has_error, read, read_all
 
@@ -24,18 +24,27 @@ _ESCAPED = "\"&'+<>`"
 
 MASKED = b"********"
 SHORTEST = 16  # a shorter token is a word like any other
+ATTEMPTS = 3  # more, with a nonce that the server wants or another token; a credential says which are worth it
 
 
 class Credential(Protocol):
-    """Shows a server whose request it gets: which caller's, or that it is callgate's own (``names_callers`` false)."""
+    """Shows a server whose request it gets: which caller's, or that it is callgate's own (``names_callers`` false).
+
+    ``hears`` says that it wants to see what the server answers (``heard``).
+    """
 
     names_callers: bool
 
-    async def lines(self, who: Principal | None, call: int, deadline: float) -> bytes:
-        """The header line of a request: of a caller, or of callgate itself."""
+    @property
+    def hears(self) -> bool: ...
 
-    def refused(self, who: Principal | None, line: bytes) -> bool:
-        """The server answered 401 to this line: whether another one is worth a try."""
+    async def lines(self, occasion: Occasion) -> bytes:
+        """The header lines of a request, of which the first one ends with the token; or nothing."""
+
+    async def refused(self, occasion: Occasion, lines: bytes, response: Response) -> bool:
+        """The server answered 401 or 403 to these lines: whether others are worth a try."""
+
+    def heard(self, occasion: Occasion, response: Response) -> None: ...
 
     async def aclose(self) -> None: ...
 
@@ -102,7 +111,11 @@ class Endpoint:
         self, headers: bytes, body: bytes, deadline: float, replay: bool = False, call: Call | Whose | None = None
     ) -> Awaitable[Response]:
         if self.shown is not None:
-            return self._showing(lambda shown: self._posted(shown + headers, body, deadline, replay), deadline, call)
+
+            def send(lines: bytes) -> Awaitable[Response]:
+                return self._posted(lines + headers, body, deadline, replay)
+
+            return self._showing(send, "POST", deadline, call)
         data = b"%b%bcontent-length: %d\r\n\r\n%b" % (self._post, headers, len(body), body)
         return self._origin.request(data, deadline, events=True, replay=replay)
 
@@ -115,7 +128,7 @@ class Endpoint:
             data = self._get + shown + headers + b"\r\n"
             return self._streams.request(data, deadline, events=True, replay=True)
 
-        return await self._showing(send, deadline, call)
+        return await self._showing(send, "GET", deadline, call)
 
     async def follow(self, headers: bytes, body: bytes, deadline: float) -> Response:
         """Post something whose answer is a stream that stays open."""
@@ -124,44 +137,49 @@ class Endpoint:
             data = b"%b%b%bcontent-length: %d\r\n\r\n%b" % (self._post, shown, headers, len(body), body)
             return self._streams.request(data, deadline, events=True, replay=True)
 
-        return await self._showing(send, deadline, None)
+        return await self._showing(send, "POST", deadline, None)
 
     async def delete(self, headers: bytes, deadline: float) -> Response:
         def send(shown: bytes) -> Awaitable[Response]:
             return self._origin.request(self._delete + shown + headers + b"\r\n", deadline)
 
-        return await self._showing(send, deadline, None)
+        return await self._showing(send, "DELETE", deadline, None)
 
     async def _showing(
-        self, send: Callable[[bytes], Awaitable[Response]], deadline: float, call: Call | Whose | None
+        self, send: Callable[[bytes], Awaitable[Response]], method: str, deadline: float, call: Call | Whose | None
     ) -> Response:
-        """Send with the credential of whoever it is for. What a server refused (401) it has not done, so it may be sent
-        once more where another token is to be had.
+        """Send with the credential of whoever it is for. What a server refused (401, 403) it has not done, so it may be
+        sent again where another token, or proof, is to be had.
         """
         shown = self.shown
         if shown is None:
             return await send(b"")
         credential = shown.credential
         who, ident = (shown.whose, 0) if call is None else (call.principal, call.id)
-        line = await credential.lines(who, ident, deadline)
-        response = await send(line)
-        if response.status == 401 and credential.refused(who, line):
-            line = await credential.lines(who, ident, deadline)
-            response = await send(line)
-        _hide(response, line)
-        return response
+        occasion = Occasion(who, ident, method, self.url, deadline)
+        lines = await credential.lines(occasion)
+        response = await send(lines)
+        for _ in range(ATTEMPTS):
+            if response.status not in (401, 403) or not await credential.refused(occasion, lines, response):
+                break
+            lines = await credential.lines(occasion)
+            response = await send(lines)
+        if credential.hears and response.status not in (401, 403):
+            credential.heard(occasion, response)
+        return _hidden(response, lines)
 
 
-def _hide(response: Response, line: bytes) -> None:
+def _hidden(response: Response, lines: bytes) -> Response:
     """A server that repeats the token tells it to nobody (SEC-7)."""
-    token = line.rstrip(b"\r\n").rpartition(b" ")[2]
+    token = lines.partition(b"\r\n")[0].rpartition(b" ")[2]
     if len(token) < SHORTEST:
-        return
+        return response
     forms = _written(token)
     if response.events is not None:
         response.events.hide = lambda event: _without(event, forms)
     else:
         response.body = _without(response.body, forms)
+    return response
 
 
 def _written(token: bytes) -> tuple[bytes, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from callgate.config.model import Server
 from callgate.errors import UpstreamUnavailable
-from callgate.types import Answer, Call, Conduct, Era, Listing, News, Permitted, Question, ServerStatus
+from callgate.types import Answer, Call, Conduct, Era, Listing, News, Permitted, Principal, Question, ServerStatus
 
 from .endpoint import Credential
 from .eras import Eras
@@ -46,7 +46,7 @@ class Upstreams:
         on_news: Callable[[News], None] = lambda news: None,
         on_question: Callable[[str, str, str, Question], Awaitable[Answer]] = nobody_to_ask,
         on_common_again: Callable[[str, str, str], None] = unshared,
-        credential: Callable[[Server, References], Credential | None] = unshown,
+        credential: Callable[[str, Server, References], Credential | None] = unshown,
     ) -> None:
         self._ears = Ears(on_listing, on_status, on_news, on_question, on_common_again)
         self._logs = state_dir / "logs"
@@ -129,6 +129,17 @@ class Upstreams:
         deadline = asyncio.get_running_loop().time() + found.config.connect_timeout
         await asyncio.wait({own.making}, timeout=found.config.connect_timeout)  # it may announce while it begins
         return None if own.link is None else await read_listing(server, own.link, deadline)
+
+    def personal(self) -> frozenset[str]:
+        """The servers that list nothing to callgate itself, only to those who have signed in to them."""
+        return frozenset(name for name, server in self._servers.items() if server.personal)
+
+    async def listing_for(self, server: str, who: Principal) -> Listing:
+        """What a personal server lists to this principal; raises ConsentNeeded before it has agreed."""
+        found = self._servers.get(server)
+        if found is None:
+            raise UpstreamUnavailable(f"Server `{server}` is not configured.")
+        return await found.listing_for(who)
 
     def tell(self, principal: str, session: str, method: str, params: Mapping[str, Any]) -> None:
         """Pass a notification of a legacy client on to the legacy links of its session, as far as they take it."""

@@ -214,7 +214,7 @@ class HttpConnector:
         self._config = config
         self._around = around
         self._log = ServerLog(around.logs, name, around.references.mask)
-        self._credential = around.credential(config, around.references)
+        self._credential = around.credential(name, config, around.references)
         self._sse = config.type == "sse"
         # A few more than calls may run: lists, and calls whose clients are being asked, which take no place.
         self._pool = self._connections(config.max_concurrency + WAITING)

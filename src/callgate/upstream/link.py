@@ -41,7 +41,7 @@ class NotPosted(NotLegacy):
     """The server takes no ``initialize`` at this URL, as servers of HTTP+SSE do."""
 
 
-def unshown(server: Server, references: References) -> Credential | None:
+def unshown(name: str, server: Server, references: References) -> Credential | None:
     """For houses that show nobody's identity to servers."""
     return None
 
@@ -57,7 +57,7 @@ class Circumstances(msgspec.Struct, frozen=True):
     next_id: Callable[[], int]
     base: Path
     logs: Path
-    credential: Callable[[Server, References], Credential | None] = unshown
+    credential: Callable[[str, Server, References], Credential | None] = unshown
 
 
 class Link(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Literal, NamedTuple
 
-from callgate.errors import UpstreamError
+from callgate.errors import ConsentNeeded, UpstreamError
 from callgate.types import JSON, Listing
 
 from .link import Link
@@ -93,7 +93,7 @@ async def read_pages(link: Link, offer: Offer, deadline: float) -> Pages:
 async def _or_nothing(server: str, link: Link, offer: Offer, deadline: float) -> Pages:
     try:
         return await read_pages(link, offer, deadline)
-    except UpstreamError as error:
+    except (UpstreamError, ConsentNeeded) as error:
         if link.lost:
             raise
         # Some servers declare resources and do not list templates: that takes nothing else away.

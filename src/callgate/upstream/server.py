@@ -13,14 +13,14 @@ from typing import Literal
 import msgspec
 
 from callgate.config.model import Server as Config
-from callgate.errors import CallgateError, UpstreamTimeout, UpstreamUnavailable
-from callgate.types import Answer, Call, Conduct, Era, Listing, ServerStatus
+from callgate.errors import CallgateError, ConsentNeeded, UpstreamTimeout, UpstreamUnavailable
+from callgate.types import Answer, Call, Conduct, Era, Listing, Principal, ServerStatus
 
 from .bulkhead import Bulkhead
 from .link import Connector, Link
 from .listing import read_listing
 from .masking import Mask
-from .purpose import Ears, Purpose
+from .purpose import Ears, Owner, Purpose
 from .watching import Watching
 from .ways import Ways
 
@@ -28,10 +28,13 @@ BACKOFF = (0.5, 60.0)
 POLL = 300.0
 TTL = (30.0, 3600.0)
 CALM = 0.1  # seconds between two lists of a server that announces changes all the time
+STRANGE = 3600.0  # a server that lists nothing to callgate itself is asked again after this time
 KNOCK = 1.0  # a call to a failed server starts an attempt at most this often, in seconds
 log = logging.getLogger("callgate.upstream")
 
 DRAIN = 5.0  # running calls may end in this time when a server is removed
+
+PERSONAL = "lists its tools to each person who has signed in to it"
 
 _STABLE = 30.0  # a link that lived this long was no failed start
 
@@ -40,8 +43,11 @@ class Supervisor:
     """Owns the links to one server and the task that keeps them.
 
     ``starting`` until the first attempt ends; ``ready`` with a link and a list; ``failed`` while waiting to try
-    again. Calls use the link that is there; they never wait for a list.
+    again. Calls use the link that is there; they never wait for a list. A server is ``personal`` that shows nothing to
+    callgate itself: there is no common link then, everybody has own ones, and lists (``listing_for``).
     """
+
+    personal = _refused = False
 
     def __init__(
         self,
@@ -104,6 +110,8 @@ class Supervisor:
             owner = self.ways.owner(call)
             if owner is None or not self.ways.isolation.alive(owner):
                 await self._reachable(deadline)
+        if self.personal and self.ways.era is None:
+            await (await self._link_as(call.principal)).aclose()
         for mirrors in (True, False):
             if (owner := self.ways.owner(call, mirrors)) is None:
                 break
@@ -120,6 +128,8 @@ class Supervisor:
         try:
             if self.ways.era is None:
                 await self._reachable(deadline)
+            if self.personal and self.ways.era is None:
+                await (await self._link_as(call.principal)).aclose()
             return await self.ways.settle(call, deadline)
         except CallgateError as error:
             raise self._named(error) from None
@@ -138,7 +148,7 @@ class Supervisor:
                 await self._tried.wait()
         except TimeoutError:
             raise UpstreamTimeout("did not start in time") from None
-        if self._link is None:
+        if self._link is None and not self.personal:
             raise UpstreamUnavailable(self._why())
 
     def _why(self) -> str:
@@ -146,7 +156,7 @@ class Supervisor:
 
     def _named(self, error: CallgateError) -> CallgateError:
         message = self._mask.text(error.message.rstrip("."))
-        return type(error)(f"Server `{self.name}` {message}.", hint=error.hint, data=self._mask.value(error.data))
+        return error.again(f"Server `{self.name}` {message}.", self._mask.value(error.data))
 
     async def watch(self, call: Call, conduct: Conduct) -> Answer:
         """``resources/subscribe``, in the way of the server's era."""
@@ -154,6 +164,26 @@ class Supervisor:
             return await self.watching.begin(call, conduct, self._loop.time() + self.config.call_timeout)
         except CallgateError as error:
             raise error if error.message.startswith("Server `") else self._named(error) from None
+
+    # Those to whom it shows itself.
+
+    async def listing_for(self, who: Principal) -> Listing:
+        """What a personal server lists to this principal; raises ConsentNeeded before it has agreed."""
+        try:
+            link = await self._link_as(who)
+            try:
+                return await read_listing(self.name, link, self._loop.time() + self.config.connect_timeout)
+            finally:
+                await link.aclose()
+        except CallgateError as error:
+            raise self._named(error) from None
+
+    async def _link_as(self, who: Principal) -> Link:
+        """A link for this principal that nobody else uses. What it finds out about the era holds for all."""
+        owner = Owner(who.key, "", self.ways.era or "modern")
+        link = await self._connector.connect(Purpose(self._bulkhead, owner=owner, whose=who, listens=False))
+        self.ways.learn(link, shared=False)
+        return link
 
     # Status.
 
@@ -177,7 +207,7 @@ class Supervisor:
     async def settled(self) -> bool:
         """Wait until the current attempt has ended; whether the server is ready."""
         await self._tried.wait()
-        return self._link is not None
+        return self._link is not None or self.personal
 
     def _turn(self, state: Literal["ready", "failed"], reason: str = "") -> None:
         self._reason = self._mask.text(reason)
@@ -190,7 +220,12 @@ class Supervisor:
         pause = BACKOFF[0]
         while True:
             began = self._loop.time()
+            self._refused = False
             reason = await self._attend()
+            self.personal = self._refused
+            if self.personal:
+                await self._stay_personal()
+                continue
             if self._loop.time() - began > _STABLE:
                 pause = BACKOFF[0]
             self._restarts += 1
@@ -218,6 +253,7 @@ class Supervisor:
                 await self.watching.linked(link, self._staling(link))
                 await self._list(link)
             self._link = link
+            self.personal = False
             self.ways.learn(link)
             self._turn("ready")
             self._tried.set()
@@ -226,6 +262,8 @@ class Supervisor:
         except (TimeoutError, UpstreamTimeout) as error:
             what = str(error) or "did not get ready in time"
             return f"{what} (connect_timeout is {self.config.connect_timeout:g} s)"
+        except ConsentNeeded:
+            return self._refused_itself(link)
         except CallgateError as error:
             return error.message
         except Exception:
@@ -237,6 +275,22 @@ class Supervisor:
             self.watching.unlinked()
             if link is not None:
                 await link.aclose()
+
+    def _refused_itself(self, link: Link | None) -> str:
+        """The server shows nothing to callgate itself; what a link found out about it holds all the same."""
+        self._refused = self.personal = True
+        if link is not None:
+            self.ways.learn(link, shared=False)
+        return PERSONAL
+
+    async def _stay_personal(self) -> None:
+        """There is nothing to list but to persons; from time to time it is looked whether that has changed."""
+        self._tools = 0
+        self._turn("ready", PERSONAL)
+        self._tried.set()
+        if not self._closing:
+            self._on_listing(Listing(self.name, (), self.ways.era or "modern", ""))
+        await asyncio.sleep(STRANGE * random.uniform(0.9, 1.0))
 
     def _staling(self, link: Link) -> Callable[[], None]:
         def stale() -> None:

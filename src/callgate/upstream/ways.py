@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from callgate.config.model import Server
-from callgate.errors import CallgateError, Overloaded, UpstreamTimeout
+from callgate.errors import CallgateError, ConsentNeeded, Overloaded, UpstreamTimeout
 from callgate.types import Answer, Call, Conduct, Era, News, Question
 
 from .bulkhead import Bulkhead
@@ -55,12 +55,13 @@ class Ways:
         self._guesses = False
         self.common = config.isolation == "shared"
 
-    def learn(self, link: Link) -> None:
+    def learn(self, link: Link, shared: bool = True) -> None:
+        """What a link found out; ``shared``: calls may share it, as far as the server keeps nothing for its callers."""
         self.era = link.hello.era
         self._guesses = not link.correlates
         mode = self._config.isolation
         keeps_nothing = self.era == "modern" or not link.stateful
-        self.common = mode == "shared" or (mode == "auto" and keeps_nothing)
+        self.common = shared and (mode == "shared" or (mode == "auto" and keeps_nothing))
 
     def owner(self, call: Call, mirrors: bool = True) -> Owner | None:
         """Whose link the call takes; ``None`` for the common one, and as long as nothing is known.
@@ -107,7 +108,7 @@ class Ways:
     async def _enter(self, owner: Owner, call: Call, alone: bool, deadline: float) -> Own | None:
         try:
             return await self.isolation.enter(owner, call, alone, deadline)
-        except Overloaded:
+        except (Overloaded, ConsentNeeded):
             raise
         except CallgateError as error:
             if owner.era == self.era:

@@ -185,7 +185,7 @@ class Stamp:
         return request(ident, call.method, body)
 
     def _meta(self, call: Call, ident: int, wants_progress: bool) -> bytes:
-        """The client's own keys go on; keys of the client's hop, its progress token and its span do not."""
+        """The client's own keys go on; those of its hop, its progress token, its span and its baggage do not."""
         parts = []
         if self._hop:
             front = call.front
@@ -199,10 +199,15 @@ class Stamp:
         if wants_progress:
             parts.append(b'"progressToken":%d' % ident)
         for key, value in call.meta.items():
-            if key.startswith(HOP) or key == "progressToken" or (key == "traceparent" and call.trace_id):
+            if key.startswith(HOP) or key in _OF_THIS_HOP or (key == "traceparent" and call.trace_id):
                 continue
             parts.append(encode(key) + b":" + encode(value))
         return b",".join(parts)
+
+
+#: Keys of the client's `_meta` that are for callgate. Baggage would tell a server what the client, not callgate, says
+#: about users and agents (rules DEL-12, DEL-13).
+_OF_THIS_HOP = frozenset({"progressToken", "baggage"})
 
 
 def _beside(params: Mapping[str, Any]) -> bytes:

@@ -14,13 +14,19 @@ import os
 import signal
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.conformance.gateway import in_front_of
+from tests.conformance.suite import OAUTH
 
-from .scenarios import SCENARIOS, Play, Told
+from .authorised import directly
+from .scenarios import SCENARIOS, Told
+from .through import Setting, settings, through
 
 SECONDS = 15.0
+SERVER = "suite"
+"""What callgate calls the suite's server."""
 
 
 def told() -> Told:
@@ -29,9 +35,14 @@ def told() -> Told:
     return Told(revision, json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT") or "{}"))
 
 
-async def in_time(play: Play, url: str) -> None:
+async def in_time(scenario: str, route: str, url: str) -> None:
     async with asyncio.timeout(SECONDS):
-        await play(url, told())
+        if not scenario.startswith(OAUTH):
+            await SCENARIOS[scenario](url, told())
+        elif route == "direct":
+            await directly(scenario, url, told())
+        else:
+            await through(SERVER, url, told())
 
 
 def main() -> int:
@@ -39,21 +50,21 @@ def main() -> int:
     parser.add_argument("route", choices=["direct", "callgate"])
     parser.add_argument("url")
     chosen = parser.parse_args()
-    play = SCENARIOS.get(scenario := os.environ["MCP_CONFORMANCE_SCENARIO"])
-    if play is None:
+    scenario = os.environ["MCP_CONFORMANCE_SCENARIO"]
+    if scenario not in SCENARIOS and not scenario.startswith(OAUTH):
         print(f"no such scenario: {scenario}", file=sys.stderr)
         return 2
     # The suite ends a client that takes too long; the callgate that it started has to go with it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if chosen.route == "direct":
-        asyncio.run(in_time(play, chosen.url))
+        asyncio.run(in_time(scenario, chosen.route, chosen.url))
         return 0
-    with (
-        tempfile.TemporaryDirectory(prefix="conformance-client-") as folder,
-        in_front_of(chosen.url, Path(folder), "suite") as (running, url),
-    ):
+    with tempfile.TemporaryDirectory(prefix="conformance-client-") as folder, ExitStack() as stack:
+        setting = Setting(told(), chosen.url, Path(folder))
+        more = settings(scenario, setting) if scenario.startswith(OAUTH) else {}
+        running, url = stack.enter_context(in_front_of(chosen.url, Path(folder), SERVER, **more))
         try:
-            asyncio.run(in_time(play, url))
+            asyncio.run(in_time(scenario, chosen.route, url))
         finally:
             print(running.written(), file=sys.stderr)
     return 0

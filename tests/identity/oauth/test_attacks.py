@@ -532,7 +532,7 @@ async def test_refusals_are_counted_and_recorded_without_secrets(stand: Office) 
 
 
 async def test_without_the_token_service_there_is_nothing(tmp_path: Path) -> None:
-    async with office(tmp_path, {"oauth": None}) as stand:
+    async with office(tmp_path, {"oauth": None, "agents": {}}) as stand:
         for path in ("/oauth/token", "/oauth/revoke", "/oauth/introspect"):
             assert (await stand.post(OWN, path=path, client="planner")).status == 404
         for path in ("/oauth/jwks", "/.well-known/oauth-authorization-server"):

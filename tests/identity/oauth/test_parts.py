@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from callgate.config import Agent, Identity, OAuth, load
 from callgate.errors import ConfigError
-from callgate.identity import Throttle, TokenError
+from callgate.identity import Held, Surroundings, Throttle, TokenError
 from callgate.identity.oauth.issuing import TokenIssuer
 from callgate.identity.oauth.marks import Revocations, Seen
 from tests.identity.oauth.office import ASSERTION, office, token_in
@@ -33,6 +34,21 @@ def test_attempts_are_bounded_and_so_is_their_memory() -> None:
     assert len(throttle) <= 20
     clock.now += 61
     throttle.admit("planner", "a")
+
+
+@pytest.mark.parametrize(("one", "other", "same"), [
+    ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),  # everybody who has an IPv6 address has all of these
+    ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+    ("::ffff:192.0.2.1", "192.0.2.1", True), ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+    ("fe80::1%eth0", "fe80::2%eth0", True),
+    ("person https://idp#a:b", "person https://idp#a:c", False), ("", "x", False),
+])  # fmt: skip
+def test_who_has_many_addresses_has_not_many_attempts(one: str, other: str, same: bool) -> None:
+    throttle = Throttle(Clock(), requests=5)
+    for _ in range(5):
+        throttle.admit("", one)
+    with contextlib.nullcontext() if not same else pytest.raises(TokenError, match="Too many"):
+        throttle.admit("", other)
 
 
 def test_an_assertion_counts_once_for_all_processes(tmp_path: Path) -> None:
@@ -60,6 +76,14 @@ async def test_a_revocation_reaches_other_processes_and_outlives_a_restart(tmp_p
         assert each.covers([], ["agent:coder"], clock.now - 2) and not each.covers([], ["agent:coder"], clock.now)
 
 
+def hold(kind: str, shape: type[Any]) -> Held[Any]:
+    raise AssertionError("nothing is held here")
+
+
+async def follow(reference: str) -> str:
+    raise AssertionError("there are no references here")
+
+
 BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "delegate": ({"may_delegate_to": ("codr",)}, "Did you mean `coder`"),
     "issuer": ({"acts_for": ("https://nobody",)}, "not there"),
@@ -72,7 +96,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
 def test_settings_that_cannot_be_meant(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     identity = Identity(oauth=OAuth(), agents={"coder": Agent(), "planner": Agent(**changes)})
     with pytest.raises(ConfigError) as caught:
-        TokenIssuer(identity, lambda: "", tmp_path, fetch)
+        TokenIssuer(identity, Surroundings(lambda: "", tmp_path, fetch, fetch, hold, follow))
     assert says in f"{caught.value.message} {caught.value.hint}"
 
 

@@ -23,7 +23,7 @@ from callgate.config import load
 from callgate.errors import CallgateError, ConfigError, NotFound, UsageError
 from callgate.identity import Secrets, SecretStore
 from callgate.identity.secrets import Keys, Secret
-from callgate.store import Database, SqliteSecrets, open_database
+from callgate.store import Database, SqliteHeld, SqliteSecrets, open_database
 from tests.processes import environment
 
 posix = pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
@@ -38,7 +38,7 @@ class Place:
         self.database: Database = open_database(folder)
         self.key_file = folder / "secrets.key"
         self.rows = SqliteSecrets(self.database, tenant)
-        self.store = SecretStore(self.rows, Keys(self.key_file, given), tenant)
+        self.store = SecretStore(self.rows, Keys(self.key_file, given), SqliteHeld(self.database, tenant), tenant)
 
     def sql(self, statement: str, *values: object) -> None:
         with contextlib.closing(self.database.writer()) as connection:
@@ -338,9 +338,10 @@ import sys
 from pathlib import Path
 from callgate.identity import SecretStore
 from callgate.identity.secrets import Keys
-from callgate.store import SqliteSecrets, open_database
+from callgate.store import SqliteHeld, SqliteSecrets, open_database
 folder, who = Path(sys.argv[1]), sys.argv[2]
-store = SecretStore(SqliteSecrets(open_database(folder)), Keys(folder / "secrets.key"))
+database = open_database(folder)
+store = SecretStore(SqliteSecrets(database), Keys(folder / "secrets.key"), SqliteHeld(database))
 sys.stdin.read()
 for number in range(8):
     store.set("shared", f"{who} {number}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from callgate.config.model import UpstreamAuth
+from callgate.config import UpstreamAuth
 from callgate.errors import Denied
 from callgate.identity.upstream.assertion import about_caller, dated, subject
 from callgate.types import Actor, Principal

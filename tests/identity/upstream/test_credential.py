@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from callgate.config.model import Server, UpstreamAuth
+from callgate.config import Provider, Server, UpstreamAuth
+from callgate.egress import Guard
 from callgate.errors import ConfigError, Denied
 from callgate.identity.upstream.credential import Credential, Place
-from callgate.identity.upstream.credentials import Credentials, Keys
-from callgate.types import Principal
+from callgate.identity.upstream.credentials import Circle, Credentials, Keys
+from callgate.types import Occasion, Principal
 from tests.servers.raw_http import Peer, RawServer, Request
 
 pytestmark = pytest.mark.anyio
@@ -25,12 +26,19 @@ class House:
     """What a credential asks of its house."""
 
     issuer = "https://us"
+    guard = Guard()
 
     async def sign(self, claims: Mapping[str, Any]) -> str:
         return "a.b.c"
 
     def presented(self, who: Principal) -> str | None:
         return "the-token" if who.proof else None
+
+    def provider(self, name: str) -> Provider:
+        raise AssertionError(name)
+
+    async def id_token(self, user: str, provider: str) -> str | None:
+        return None
 
 
 class Issuer:
@@ -83,10 +91,10 @@ async def test_only_tokens_of_the_named_issuers_leave(who: Principal) -> None:
     async with RawServer(issuer) as server:
         made = credential(server)
         with pytest.raises(Denied) as refusal:
-            await made.lines(who, 1, math.inf)
+            await made.lines(Occasion(who, 1, deadline=math.inf))
         assert "the-token" not in f"{refusal.value.message} {refusal.value.hint}"
         assert not issuer.requests
-        assert await made.lines(alice(proof=b"2"), 1, math.inf) == b"authorization: Bearer t1\r\n"
+        assert await made.lines(Occasion(alice(proof=b"2"), 1, deadline=math.inf)) == b"authorization: Bearer t1\r\n"
         await made.aclose()
 
 
@@ -94,7 +102,7 @@ async def test_a_secret_that_is_gone_is_said_by_its_name() -> None:
     async with RawServer(Issuer()) as server:
         made = credential(server, client_secret="secret:gone")
         with pytest.raises(ConfigError, match="there is no secret `gone`"):
-            await made.lines(None, 0, math.inf)
+            await made.lines(Occasion(None, 0, deadline=math.inf))
         await made.aclose()
 
 
@@ -102,17 +110,17 @@ async def test_a_secret_that_is_gone_is_said_by_its_name() -> None:
 def test_tokens_in_the_clear_are_warned_of(
     url: str, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = Credentials(lambda: "https://us", Keys(tmp_path, None))
+    made = Credentials(Circle(lambda: "https://us", Keys(tmp_path, None)))
     assert made.of(Server(url=url, auth=UpstreamAuth(type="assertion")), unused) is not None
     assert ("without encryption" in caplog.text) == warned
 
 
 async def test_a_url_that_cannot_be_used_fails_calls_and_not_the_start(tmp_path: Path) -> None:
-    made = Credentials(lambda: "https://us", Keys(tmp_path, None))
+    made = Credentials(Circle(lambda: "https://us", Keys(tmp_path, None)))
     found = made.of(Server(url="https://me:hush@lake/mcp", auth=UpstreamAuth(type="assertion")), unused)
     assert found is not None
     with pytest.raises(ConfigError, match="must not contain credentials"):
-        await found.lines(None, 0, math.inf)
+        await found.lines(Occasion(None, 0, deadline=math.inf))
 
 
 async def unused(reference: str) -> str:
@@ -123,9 +131,9 @@ async def test_a_claim_that_is_missing_is_not_one_that_reads_like_it() -> None:
     async with RawServer(Issuer()) as server:
         made = credential(server, subject_token=None, subject_claim="email", subject_issuers=())
         named = alice(claims={"iss": IDP, "email": "None"})
-        await made.lines(named, 0, math.inf)
+        await made.lines(Occasion(named, 0, deadline=math.inf))
         with pytest.raises(Denied, match="claim `email`"):
-            await made.lines(alice(), 0, math.inf)
+            await made.lines(Occasion(alice(), 0, deadline=math.inf))
         await made.aclose()
 
 
@@ -135,6 +143,6 @@ async def test_a_users_token_is_kept_no_longer_than_the_user_is_known() -> None:
         made = credential(server)
         now = asyncio.get_running_loop().time
         for _ in range(2):
-            await made.lines(alice(expires=1.0), 1, now() + 5)
+            await made.lines(Occasion(alice(expires=1.0), 1, deadline=now() + 5))
         assert len(issuer.requests) == 2
         await made.aclose()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from callgate.config.model import UpstreamAuth
+from callgate.config import UpstreamAuth
 from callgate.errors import Denied, UpstreamError
-from callgate.identity.upstream.grants import LONGEST, UNSAID, Token, granted, parameters, with_client
+from callgate.identity.upstream.grants import LONGEST, UNSAID, Client, Token, granted, parameters, with_client
 
 URL = "https://lake.example/mcp/"
 
@@ -40,13 +40,13 @@ def test_the_kind_of_the_subject_token_is_told() -> None:
 
 
 def test_a_client_id_cannot_break_out_of_basic() -> None:
-    form, headers = with_client(auth(client_secret="env:X"), {}, "a:b\r\nX: 1", "")
+    form, headers = with_client(Client("us", "client_secret_basic", "a:b\r\nX: 1"), {}, "")
     assert form == {}
     assert headers == {"authorization": "Basic dXM6YSUzQWIlMEQlMEFYJTNBKzE="}
 
 
 def test_a_client_may_have_nothing_to_prove() -> None:
-    assert with_client(auth(client_auth="none"), {"a": "b"}, "", "") == ({"a": "b", "client_id": "us"}, {})
+    assert with_client(Client("us", "none"), {"a": "b"}, "") == ({"a": "b", "client_id": "us"}, {})
 
 
 @pytest.mark.parametrize(

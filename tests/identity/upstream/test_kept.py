@@ -87,16 +87,26 @@ async def test_who_gives_up_takes_nothing_from_the_others(clock: Clock) -> None:
 
 async def test_a_refusal_is_remembered_for_a_moment_and_for_one(clock: Clock) -> None:
     issuer, kept = Issuer(clock), Kept(clock)
-    issuer.error = Denied("no", hint="ask", data={"kind": "identity"})
+    said = {"kind": "identity", "error": "invalid_grant"}
+    issuer.error = Denied("no", hint="ask", data=said)
     for _ in range(3):
         with pytest.raises(Denied) as found:
             await get(kept, issuer)
-        assert (found.value.hint, found.value.data) == ("ask", {"kind": "identity"})
+        assert (found.value.hint, found.value.data) == ("ask", said)
     assert issuer.asked == 1
     issuer.error = None
     assert await get(kept, issuer, BOB) == "t2"
     clock.now += AGAIN
     assert await get(kept, issuer) == "t3"
+
+
+async def test_what_no_issuer_said_is_not_remembered(clock: Clock) -> None:
+    issuer, kept = Issuer(clock), Kept(clock)
+    issuer.error = Denied("sign in first", data={"kind": "identity"})
+    with pytest.raises(Denied):
+        await get(kept, issuer)
+    issuer.error = None
+    assert await get(kept, issuer) == "t2"
 
 
 @pytest.mark.rule("SEC-8")

@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 import msgspec
 
 from callgate.cli.doctor.finding import Finding, Notes
-from callgate.config import Issuer, Loaded, parse_address
+from callgate.config import Issuer, Loaded, Settings, parse_address
 from callgate.egress import HttpPool, Response
 from callgate.errors import CallgateError
 
@@ -24,7 +24,8 @@ async def identity(loaded: Loaded) -> list[Finding]:
     if settings.identity.keys:
         notes.ok(f"{len(settings.identity.keys)} static keys")
     if settings.identity.oauth is not None:
-        notes.ok(f"tokens for {len(settings.identity.agents)} agents")
+        known, apps = len(settings.identity.agents), len(settings.identity.oauth.apps)
+        notes.ok(f"a token service, with {known} agents and {apps} applications in the configuration")
     admin = parse_address(settings.admin_listen)
     if admin is not None and not admin.loopback:
         notes.warning(
@@ -32,6 +33,8 @@ async def identity(loaded: Loaded) -> list[Finding]:
         )
     for issuer in settings.identity.jwt:
         await _issuer(issuer, loaded, notes)
+    for name, provider in settings.identity.providers.items():
+        await _provider(name, Issuer(provider.issuer, provider.client_id), settings, notes)
     return notes.found
 
 
@@ -39,21 +42,47 @@ async def _issuer(issuer: Issuer, loaded: Loaded, notes: Notes) -> None:
     if issuer.jwks_uri is None:
         _document(issuer, (loaded.base / (issuer.jwks_file or "")).read_bytes(), notes)
         return
+    response = await _asked(issuer, issuer.jwks_uri, "jwks_uri", notes)
+    if response is not None:
+        _document(issuer, response.body, notes)
+        _skew(issuer, response, notes)
+
+
+async def _provider(name: str, issuer: Issuer, settings: Settings, notes: Notes) -> None:
+    """Where people sign in: it is who we think it is, and what has to be registered there."""
+    where = issuer.issuer.rstrip("/") + "/.well-known/openid-configuration"
+    response = await _asked(issuer, where, "issuer", notes)
+    if response is None:
+        return
+    try:
+        itself = msgspec.json.decode(response.body, type=dict[str, object]).get("issuer")
+    except msgspec.MsgspecError:
+        itself = None
+    if itself != issuer.issuer:
+        fix = f"Write `issuer: {itself}`." if isinstance(itself, str) else f"{where} must be its discovery document."
+        notes.problem(f"{name}: {issuer.issuer} does not call itself so", fix)
+        return
+    base = (settings.public_url or f"http://{settings.listen}").rstrip("/")
+    notes.ok(f"{name}: people sign in at {issuer.issuer}, which must know the redirect URI {base}/oauth/callback")
+    _skew(issuer, response, notes)
+
+
+async def _asked(issuer: Issuer, url: str, key: str, notes: Notes) -> Response | None:
+    """What is at this address; ``None`` and a finding where there is nothing. ``key`` is the setting to look at."""
     pool = HttpPool(connect_timeout=REACH)
     try:
-        origin = pool.origin(issuer.jwks_uri)
+        origin = pool.origin(url)
         head = origin.start_line("GET") + b"accept: application/json\r\naccept-encoding: identity\r\n\r\n"
         response = await origin.request(head, asyncio.get_running_loop().time() + REACH, replay=True)
     except CallgateError as error:
-        notes.problem(f"{issuer.issuer}: {issuer.jwks_uri} {error.message}", "Check `jwks_uri` and the network.")
-        return
+        notes.problem(f"{issuer.issuer}: {url} {error.message}", f"Check `{key}` and the network.")
+        return None
     finally:
         await pool.aclose()
-    if response.status != 200:
-        notes.problem(f"{issuer.issuer}: {issuer.jwks_uri} answered {response.status}", "Check `jwks_uri`.")
-        return
-    _document(issuer, response.body, notes)
-    _skew(issuer, response, notes)
+    if response.status == 200:
+        return response
+    notes.problem(f"{issuer.issuer}: {url} answered {response.status}", f"Check `{key}`.")
+    return None
 
 
 def _document(issuer: Issuer, raw: bytes, notes: Notes) -> None:

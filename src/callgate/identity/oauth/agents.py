@@ -9,6 +9,8 @@ import msgspec
 from callgate.config import Agent
 from callgate.types import Actor
 
+from .grant_types import OF_AGENTS
+
 PREFIX = "agent:"
 
 
@@ -25,6 +27,10 @@ class Registered(msgspec.Struct, frozen=True):
     @property
     def active(self) -> bool:
         return self.config.status == "active"
+
+    @property
+    def grants(self) -> frozenset[str]:
+        return OF_AGENTS
 
 
 class Agents:
@@ -58,3 +64,14 @@ class Agents:
         """What tokens may be asked for; never ``offline_access``: there are no refresh tokens (rule RS-6)."""
         found = {scope for agent in self for scope in agent.config.scopes}
         return tuple(sorted(found - {"offline_access"}))
+
+
+def proofs(config: Agent) -> tuple[str, ...]:
+    """How an agent proves itself, in words."""
+    ways = (
+        ("secret", config.secret_sha256),
+        ("public key", config.public_key),
+        ("jwks", config.jwks_uri),
+        ("workload", config.workloads),
+    )
+    return tuple(word for word, given in ways if given)

@@ -12,6 +12,7 @@ from callgate.config import OAuth
 from callgate.types import Actor, Principal
 
 from .agents import Agents, Registered
+from .apps import Apps
 from .problem import invalid_grant, invalid_request, invalid_scope, invalid_target
 from .request import Form, scopes_of
 from .resources import EVERYTHING, Resources, listed, within
@@ -20,10 +21,14 @@ Consent = Literal["", "may_act", "agent", "operator"]
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """A token to be: for ``subject``, through the agents of ``chain`` (subjects, oldest first; the last one gets it).
+    """A token to be: for ``subject``, through the application and the agents of ``chain`` (subjects, oldest first; the
+    last one gets it).
 
-    ``parents`` are the ids of the tokens that it was exchanged from, ``consent`` says who allowed the delegation.
+    ``parents`` are the ids of what it ends with: the tokens that it was exchanged from, and the family of the sign-in.
+    ``consent`` says who allowed the delegation.
     ``asserted`` are the actors that a foreign token named: an exchange must not make them forgotten (rule DEL-10).
+    ``answer`` is what the client gets besides the token, such as a refresh token; ``evidence`` is what the record says
+    of the assertion that the token was issued for.
     """
 
     subject: str
@@ -38,6 +43,8 @@ class Grant(msgspec.Struct, frozen=True):
     groups: tuple[str, ...] = ()
     consent: Consent = ""
     asserted: tuple[Actor, ...] = ()
+    answer: Mapping[str, str] = msgspec.field(default_factory=dict)
+    evidence: str = ""
 
 
 class Rules(msgspec.Struct, frozen=True):
@@ -66,7 +73,7 @@ def by_exchange(agent: Registered, parent: Principal, form: Form, rules: Rules) 
     consent = _consent(agent, parent, came, rules)
     if agent.subject in came and not rules.config.repeat_actors:
         raise invalid_grant("The agent is in the delegation chain already.")
-    if len(came) + 1 > rules.config.max_depth:
+    if sum(not Apps.claims(each) for each in came) + 1 > rules.config.max_depth:
         raise invalid_grant("The delegation chain would be too long.")
     above = _parent_path(parent, rules)
     path = _target(form, agent, above, rules)
@@ -102,9 +109,13 @@ def _consent(agent: Registered, parent: Principal, came: tuple[str, ...], rules:
     current = rules.agents.of(came[-1]) if came else None
     if current is not None and agent.name in current.config.may_delegate_to:
         return "agent"
-    if not came and parent.issuer in agent.config.acts_for:
+    # An application delegates nothing: with one alone in the chain the token is as good as the person's own.
+    if all(map(Apps.claims, came)) and parent.issuer in agent.config.acts_for:
         return "operator"
-    raise invalid_grant("Nobody allowed this delegation.")
+    raise invalid_grant(
+        "Nobody allowed this delegation: neither the subject (`may_act`), nor who has the token now "
+        "(`may_delegate_to`), nor the operator (`acts_for`)."
+    )
 
 
 def _names(may_act: object, agent: Registered, issuer: str) -> bool:
@@ -139,7 +150,8 @@ def _target(form: Form, agent: Registered, default: str, rules: Rules) -> str:
         raise invalid_target("Ask for one target.")
     path = rules.resources.path(named.pop()) if named else default
     if path is None or not listed(path, agent.config.audiences):
-        raise invalid_target("The client may not have tokens for this target.")
+        how = "" if named else " Name another one with `resource`."
+        raise invalid_target(f"The client may not have tokens for this target.{how}")
     return path
 
 
@@ -174,10 +186,11 @@ def access_claims(grant: Grant, rules: Rules, jti: str) -> dict[str, Any]:
         "jti": jti,
         "txn": grant.txn or hashlib.sha256(jti.encode()).hexdigest()[:24],
         "scope": " ".join(grant.scopes),
-        "delegation_chain": [{"sub": each, "iss": rules.issuer, "profile": "ai_agent"} for each in grant.chain],
+        "delegation_chain": [{"sub": each, "iss": rules.issuer, "profile": _profile(each)} for each in grant.chain],
     }
     act: dict[str, Any] = {}
-    for each in grant.chain if grant.chain[0] != grant.subject else grant.chain[1:]:
+    # Who signs in with an application acts: the application is the client, not an actor.
+    for each in (each for each in grant.chain if each != grant.subject and not Apps.claims(each)):
         act = {"sub": each, "iss": rules.issuer, "sub_profile": "ai_agent", **({"act": act} if act else {})}
     asserted = [{"sub": each.subject, "iss": each.issuer} for each in grant.asserted]
     more = {"act": act, "parents": grant.parents, "roles": grant.roles, "groups": grant.groups, "asserted": asserted}
@@ -185,6 +198,10 @@ def access_claims(grant: Grant, rules: Rules, jti: str) -> dict[str, Any]:
     if claims["exp"] <= claims["iat"]:
         raise invalid_grant("The subject token has expired.")
     return claims
+
+
+def _profile(subject: str) -> str:
+    return "client" if Apps.claims(subject) else "ai_agent"
 
 
 def check_request(form: Form) -> None:

@@ -25,6 +25,7 @@ POLL = 1.0
 UNREADABLE = 3700.0
 #: A folder changed so recently may change again without another time stamp (seconds).
 FRESH = 2.0
+File = tuple[int, int]
 
 
 def _name(what: str) -> str:
@@ -36,16 +37,16 @@ class Marks:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._known: dict[str, tuple[int, float, float]] = {}
+        self._known: dict[str, tuple[File, float, float]] = {}
 
     def current(self, now: float) -> dict[str, tuple[float, float]]:
         """When each mark was made and until when it counts; those that no longer count are deleted."""
-        known: dict[str, tuple[int, float, float]] = {}
+        known: dict[str, tuple[File, float, float]] = {}
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 with contextlib.suppress(FileNotFoundError):  # another process has just deleted it
-                    before, inode = self._known.get(entry.name), entry.inode()
-                    mark = before if before is not None and before[0] == inode else (inode, *_read(entry))
+                    before, file = self._known.get(entry.name), _file(entry)
+                    mark = before if before is not None and before[0] == file else (file, *_read(entry))
                     if mark[2] <= now:
                         Path(entry.path).unlink()
                     else:
@@ -53,6 +54,12 @@ class Marks:
         # A mark that could not be read may only have been half written: it is read again.
         self._known = {name: mark for name, mark in known.items() if mark[1] >= 0}
         return {name: mark[1:] for name, mark in known.items() if not name.startswith(".")}
+
+
+def _file(entry: os.DirEntry[str]) -> File:
+    """Which file it is: its number alone may have been that of an earlier one, which was deleted meanwhile."""
+    found = entry.stat()
+    return entry.inode(), found.st_mtime_ns
 
 
 def _read(entry: os.DirEntry[str]) -> tuple[float, float]:
@@ -91,6 +98,10 @@ class Seen:
                 file.write(f"{until:.0f}")
             self._counts[whose] += 1
             return True
+
+    def has(self, owner: str, what: str) -> bool:
+        """Whether ``owner`` took ``what`` before."""
+        return (self._folder / f"{_name(owner)[:16]}-{_name(what)}").exists()
 
     def _sweep(self) -> None:
         now = self._clock()

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
 
 class TokenError(Exception):
-    """``error`` is a code of the standard, ``description`` a sentence: neither repeats what the client sent."""
+    """``error`` is a code of the standard, ``description`` a sentence: neither repeats what the client sent. ``told``
+    is what the audit record says besides, ``headers`` what the client gets besides.
+    """
 
-    def __init__(self, error: str, description: str, status: int = 400) -> None:
+    headers: Mapping[str, str] = NOTHING
+
+    def __init__(self, error: str, description: str, status: int = 400, told: Mapping[str, str] = NOTHING) -> None:
         super().__init__(f"{error}: {description}")
         self.error = error
         self.description = description
         self.status = status
+        self.told = told
 
 
 def invalid_client() -> TokenError:

@@ -13,11 +13,13 @@ from joserfc.errors import JoseError
 from callgate.identity.cache import Verified
 from callgate.identity.claims import check_times
 from callgate.identity.keys import principal_key
+from callgate.identity.possession import confirmation_of
 from callgate.identity.refusal import Refused
-from callgate.identity.tokens import ConfiguredAlgorithms
+from callgate.identity.signatures import ConfiguredAlgorithms
 from callgate.types import Actor, Principal
 
 from .agents import Agents
+from .apps import REGISTERED, Apps
 from .marks import Revocations
 from .signing import SigningKey, SigningKeys
 
@@ -57,12 +59,15 @@ class Standing:
 
 
 class OwnTokens:
-    """Verifies what ``TokenIssuer`` signed. ``agents`` is the registry of now, ``issuers`` are the providers of now."""
+    """Verifies what ``TokenIssuer`` signed. ``agents``, ``apps`` and ``issuers`` are those of now."""
 
-    def __init__(self, keys: SigningKeys, revocations: Revocations, agents: Agents, issuers: Collection[str]) -> None:
+    def __init__(
+        self, keys: SigningKeys, revocations: Revocations, agents: Agents, apps: Apps, issuers: Collection[str]
+    ) -> None:
         self._keys = keys
         self._revocations = revocations
         self._agents = agents
+        self._apps = apps
         self._issuers = issuers
 
     async def verify(self, token: bytes, header: dict[str, Any], claims: dict[str, Any], now: float) -> Verified:
@@ -78,7 +83,15 @@ class OwnTokens:
         standing = Standing(key, self._revocations, ids, [claims["sub"], *subjects], issued)
         if not standing.trusted:
             raise Refused("not accepted", "the token was revoked")
-        return Verified(self.principal(claims), standing, issued, expires)
+        principal = self.principal(claims)
+        await self._check_registration(subjects)
+        return Verified(principal, standing, issued, expires)
+
+    async def _check_registration(self, subjects: list[str]) -> None:
+        """An application that registered itself may be forgotten by now. The disk knows: not the way of every call."""
+        for name in (each.removeprefix("client:") for each in subjects if Apps.claims(each)):
+            if name.startswith(REGISTERED) and await self._apps.find(name) is None:
+                raise Refused("not accepted", "the application is not registered any more")
 
     async def _key(self, header: dict[str, Any]) -> SigningKey:
         if header.get("alg") != "ES256" or header.get("typ") != "at+jwt":
@@ -94,7 +107,7 @@ class OwnTokens:
         return key
 
     def principal(self, claims: dict[str, Any]) -> Principal:
-        """Raises Refused when an agent of the chain is suspended or gone, or the user's provider is."""
+        """Raises Refused when somebody of the chain is suspended or gone, or the user's provider is."""
         issuer, subjects = claims["iss"], [each["sub"] for each in claims["delegation_chain"]]
         chain = tuple(self._actor(each, issuer) for each in subjects)
         own = self._agents.of(claims["sub"])
@@ -104,9 +117,13 @@ class OwnTokens:
         # The user's own sessions and tasks are not those of the agents that act for the user, nor the other way round.
         whole = msgspec.json.encode([claims["sub"], *subjects]).decode()
         direct = own is not None and len(chain) == 1
+        key = principal_key(issuer, own.subject if own is not None and direct else whole)
+        if own is None and all(map(Apps.claims, subjects)):
+            # Nobody acts for the person: it is who signs in at the provider, with whatever application.
+            key = principal_key(user_issuer, user)
         return Principal(
             subject=own.subject if own is not None else user,
-            key=principal_key(issuer, own.subject if own is not None and direct else whole),
+            key=key,
             issuer=issuer if own is not None else user_issuer,
             roles=own.config.roles if own is not None else tuple(claims.get("roles", ())),
             groups=tuple(claims.get("groups", ())),
@@ -116,6 +133,7 @@ class OwnTokens:
             expires=float(claims["exp"]),
             audience=claims["aud"],
             asserted=tuple(Actor(each["sub"], each["iss"]) for each in claims.get("asserted", ())),
+            confirmation=confirmation_of(claims),
         )
 
     def holds(self, who: Principal) -> bool:
@@ -131,6 +149,10 @@ class OwnTokens:
         return (current.roles, current.chain) == (who.roles, who.chain) and not revoked
 
     def _actor(self, subject: str, issuer: str) -> Actor:
+        if Apps.claims(subject):
+            if not self._apps.holds(subject):
+                raise Refused("not accepted", f"{ascii(subject)[:200]} is suspended, or not accepted any more")
+            return Actor(subject, issuer)
         actor = self._agents.actor(subject, issuer)
         if actor is None:
             raise Refused("not accepted", f"{ascii(subject)[:80]} is suspended, or no agent any more")

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -69,11 +70,24 @@ class Keys:
             )
         return _keys(content.decode("latin-1"), str(self.file))
 
-    def make(self) -> Key:
-        """A first key, written down."""
+    def first(self, in_use: Callable[[], frozenset[str]]) -> Key:
+        """The key that seals. It is made, and written down, only where nothing is sealed with a key that is gone:
+        ``in_use`` says which keys something is sealed with.
+        """
+        keys = self.read()
+        if keys:
+            return keys[0]
+        if in_use():
+            raise self.gone()
         key = new_key()
         self.write((key,))
         return key
+
+    def gone(self) -> ConfigError:
+        return ConfigError(
+            f"There are secrets, but their key is not at {self.place}.",
+            hint="Put the key back; without it, `callgate secret rm` all of them and set them again.",
+        )
 
     def write(self, keys: tuple[Key, ...]) -> None:
         """Put these keys into the file: all of them at once or, when anything goes wrong, nothing."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 
 from callgate.errors import ConfigError, NotFound, UsageError, nearest
-from callgate.store import SealedSecret, SecretRows
+from callgate.store import HeldRow, HeldRows, SealedSecret, SecretRows
 from callgate.types import DEFAULT_TENANT
 
+from .held import opened, sealed
 from .keys import Key, Keys, new_key
 from .value import Secret
+
+log = logging.getLogger("callgate.identity")
 
 LARGEST = 64 * 1024
 Reseal = Callable[[SealedSecret], tuple[str, bytes]]
@@ -30,11 +34,14 @@ def check_name(name: str) -> str:
 
 
 class SecretStore:
-    """The secrets of one tenant. Safe to use by several processes at once."""
+    """The secrets of one tenant. Safe to use by several processes at once. ``held`` is sealed with the same keys, so
+    a rotation seals it anew too.
+    """
 
-    def __init__(self, rows: SecretRows, keys: Keys, tenant: str = DEFAULT_TENANT) -> None:
+    def __init__(self, rows: SecretRows, keys: Keys, held: HeldRows, tenant: str = DEFAULT_TENANT) -> None:
         self._rows = rows
         self._keys = keys
+        self._held = held
         self._tenant = tenant
 
     def get(self, name: str) -> Secret | None:
@@ -53,13 +60,9 @@ class SecretStore:
         """Keep a value as the next version of ``name``; makes the first key when there is none."""
         check_name(name)
         content = _checked(value)
-        empty = not self._rows.all()
 
         def seal(version: int) -> tuple[str, bytes]:
-            keys = self._keys.read()
-            if not keys and not empty:
-                raise self._no_keys()
-            return self._seal(keys[0] if keys else self._keys.make(), name, version, content)
+            return self._seal(self._keys.first(self._held.key_ids), name, version, content)
 
         return self._rows.put(name, seal)
 
@@ -74,38 +77,55 @@ class SecretStore:
 
     def rotate(self) -> int:
         """Seal everything with a new key; returns how many secrets. The old key stays until that is done: whatever
-        happens in between, every secret can be opened, and the next rotation finishes the work.
+        happens in between, everything can be opened, and the next rotation finishes the work.
         """
         if self._keys.given:
             return self._rotate_given()
         count = self._rows.reseal(self._begin)
-        self._rows.settled(self._forget_old)
+        self._held.reseal(self._held_again)
+        self._rows.settled(lambda rows: self._forget_old())
         return count
 
     def _rotate_given(self) -> int:
         keys = self._keys.read()
-        if all(row.key_id == keys[0].id for row in self._rows.all()):
+        if self._held.key_ids() <= {keys[0].id}:
             raise UsageError(
                 f"Everything is sealed with the first key of {self._keys.place} already.",
                 hint="Put a new key and a comma in front (`openssl rand -base64 32` makes one), and rotate again.",
             )
-        return self._rows.reseal(lambda: lambda row: self._again(row, keys))
+        count = self._rows.reseal(lambda: lambda row: self._again(row, keys))
+        self._held.reseal(self._held_again)
+        return count
 
     def _begin(self) -> Reseal:
         """A new key in front of the others, on disk before anything is sealed with it."""
         known = self._keys.read()
-        if not known and self._rows.all():
-            raise self._no_keys()
+        if not known and self._held.key_ids():
+            raise self._keys.gone()
         keys = (new_key(), *known)
         self._keys.write(keys)
         return lambda row: self._again(row, keys)
 
-    def _forget_old(self, rows: tuple[SealedSecret, ...]) -> None:
-        used = {row.key_id for row in rows}
+    def _forget_old(self) -> None:
+        """Runs while nobody can seal anything."""
+        used = self._held.key_ids()
         keys = self._keys.read()
         kept = tuple(key for at, key in enumerate(keys) if at == 0 or key.id in used)
         if kept != keys:
             self._keys.write(kept)
+
+    def _held_again(self, row: HeldRow) -> HeldRow | None:
+        """``None`` for what was changed in the database: nobody will ever open it. What needs a key that is not
+        there stays as it is; the key may come back.
+        """
+        keys = self._keys.read()
+        if row.key_id == keys[0].id or row.key_id not in {key.id for key in keys}:
+            return row
+        try:
+            return sealed(row, opened(row, keys), keys[0])
+        except ConfigError:
+            log.warning("something of kind %r was changed in the database, and is dropped", row.kind)
+            return None
 
     def _again(self, row: SealedSecret, keys: tuple[Key, ...]) -> tuple[str, bytes]:
         content = self._open(row, {key.id: key for key in keys})
@@ -114,7 +134,7 @@ class SecretStore:
     def _by_id(self) -> dict[str, Key]:
         keys = self._keys.read()
         if not keys:
-            raise self._no_keys()
+            raise self._keys.gone()
         return {key.id: key for key in keys}
 
     def _seal(self, key: Key, name: str, version: int, content: bytes) -> tuple[str, bytes]:
@@ -138,12 +158,6 @@ class SecretStore:
                 f"The secret `{row.name}` was changed in the database, or stands at another's place.",
                 hint=f"Find out who did that, and set it again: `callgate secret set {row.name}`.",
             ) from None
-
-    def _no_keys(self) -> ConfigError:
-        return ConfigError(
-            f"There are secrets, but their key is not at {self._keys.place}.",
-            hint="Put the key back; without it, `callgate secret rm` all of them and set them again.",
-        )
 
 
 def _checked(value: str) -> bytes:

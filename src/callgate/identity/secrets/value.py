@@ -8,11 +8,13 @@ SHOWN = "***"
 
 
 class Secret:
-    """A value and its version. Only ``reveal`` gives the value: text, formats and copies of any kind do not."""
+    """A value and its version, which stores name in ways of their own. Only ``reveal`` gives the value: text, formats
+    and copies of any kind do not.
+    """
 
     __slots__ = ("__value", "version")
 
-    def __init__(self, value: str, version: int = 0) -> None:
+    def __init__(self, value: str, version: int | str = 0) -> None:
         self.__value = value
         self.version = version
 

@@ -7,7 +7,7 @@ never sent to a server; where the configuration says so it is exchanged at the s
 from __future__ import annotations
 
 from .credential import Credential
-from .credentials import Credentials, Keys, exchanges_callers, signs
+from .credentials import Circle, Credentials, Keys, exchanges_callers, signs, vouched_for
 from .presented import Presented
 
-__all__ = ["Credential", "Credentials", "Keys", "Presented", "exchanges_callers", "signs"]
+__all__ = ["Circle", "Credential", "Credentials", "Keys", "Presented", "exchanges_callers", "signs", "vouched_for"]

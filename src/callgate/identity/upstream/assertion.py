@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from callgate.audit import show_id
-from callgate.config.model import UpstreamAuth
+from callgate.config import UpstreamAuth
 from callgate.errors import Denied
 from callgate.types import Actor, Principal
 

@@ -1,28 +1,35 @@
-"""The credential of one server: for each call the header lines that show whose call it is."""
+"""The credential of one server: for each request the header lines that show whose it is."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from callgate.config.model import UpstreamAuth
-from callgate.egress import HttpPool, encode_headers, parse_url
-from callgate.errors import CallgateError, Denied, UpstreamError, UpstreamTimeout
-from callgate.types import Principal
+from callgate.config import Provider, UpstreamAuth
+from callgate.egress import Guard, Response, encode_headers, parse_url
+from callgate.errors import CallgateError, ConsentNeeded, Denied, UpstreamError, UpstreamTimeout
+from callgate.types import Occasion, Principal
 
 from .assertion import SELF, about_caller, dated, of_call
+from .challenge import challenge
+from .client import client_assertion, configured, signer
+from .discovery import Discovery, Found, Issuer
+from .enterprise import Vouching
 from .grants import Token, granted, parameters, with_client
 from .kept import Kept, Key
+from .reach import Reach
+from .whose import agents_of, check_through, user_of
 
-PATIENCE = 10.0  # seconds for one answer of a token endpoint
-MOST_BYTES = 256 * 1024  # of such an answer
-CONNECTIONS = 16
+if TYPE_CHECKING:
+    from .proof import Prover
+
+REFUSED = 60.0  # seconds in which a workload's token that an issuer refused is not shown to it again
 
 
 class Means(Protocol):
@@ -32,11 +39,21 @@ class Means(Protocol):
     def issuer(self) -> str:
         """What callgate calls itself."""
 
+    @property
+    def guard(self) -> Guard:
+        """Where URLs that strangers name may lead."""
+
     async def sign(self, claims: Mapping[str, Any]) -> str:
         """A compact JWT with callgate's current key."""
 
     def presented(self, who: Principal) -> str | None:
         """The token by which this principal was recognised."""
+
+    def provider(self, name: str) -> Provider:
+        """The identity provider of this name. Raises ConfigError."""
+
+    async def id_token(self, user: str, provider: str) -> str | None:
+        """What this identity provider issued for the user with this key when they signed in."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -51,54 +68,85 @@ class Credential:
     """Of one server, for all its callers. What it keeps ends with the configuration that it was made for."""
 
     def __init__(self, place: Place, means: Means, clock: Callable[[], float] = time.time) -> None:
+        self._place = place
         self._url = place.url
         self._auth = auth = place.auth
-        self._resolve = place.resolve
         self._means = means
         self._clock = clock
-        self._audience = auth.audience
-        self._name = (auth.header or "").lower()
         self.kept = Kept(clock)
-        self._pool: HttpPool | None = None
-        self.names_callers = auth.type != "client_credentials"
+        self._reach = Reach((place.url, auth.token_endpoint, auth.issuer), means.guard)
+        self._discovery = Discovery(place.url, auth, self._reach, clock)
+        self._vouching: Vouching | None = None
+        self._retired: set[asyncio.Future[None]] = set()
+        self._prover: Prover | None = None
+        self._refused: dict[str, tuple[float, CallgateError]] = {}
+        # One person's ID token in a file, a workload, a client of its own: then everybody is callgate.
+        self.names_callers = auth.type in ("assertion", "exchange", "on_behalf_of") or (
+            auth.type == "enterprise" and auth.assertion_file is None
+        )
 
-    async def lines(self, who: Principal | None, call: int, deadline: float) -> bytes:
-        """The header line for one request: of a caller, or of callgate itself. Raises Denied or UpstreamError.
-
-        ``call`` is the id of the call (0: none), ``deadline`` on the loop's clock.
-        """
-        auth = self._auth
+    async def lines(self, occasion: Occasion) -> bytes:
+        """The header lines for one request: of a caller, or of callgate itself. Raises Denied or UpstreamError."""
+        auth, who = self._auth, occasion.who
         if auth.type == "assertion":
-            return self._line(await self._assertion(who, call, self._audience or parse_url(self._url).origin))
+            audience = auth.audience or parse_url(self._url).origin
+            return self._line(await self._assertion(who, occasion.call, audience), occasion)
+        if who is None and auth.type == "enterprise" and self.names_callers:
+            return b""  # nobody vouches for callgate itself
         key = self._key(who)
         token = self.kept.get(key)
         if token is None:
             try:
-                async with asyncio.timeout_at(deadline if deadline < math.inf else None):
+                async with asyncio.timeout_at(occasion.deadline if occasion.deadline < math.inf else None):
                     token = await self.kept.fetch(key, lambda: self._ask(who))
             except TimeoutError:
                 raise UpstreamTimeout("got no token of its issuer in time") from None
-        return self._line(token.value)
+        return self._line(token.value, occasion)
 
-    def refused(self, who: Principal | None, line: bytes) -> bool:
-        """The server answered 401 to this line: whether it is worth asking once more with another one."""
-        if self._auth.type == "assertion":
+    async def refused(self, occasion: Occasion, lines: bytes, response: Response) -> bool:
+        """The server answered 401 or 403 to these lines: whether it is worth asking once more with others."""
+        if self._auth.type == "assertion" or response.status != 401:
             return False
-        value = line.rstrip(b"\r\n").rpartition(b" ")[2].decode("ascii")
-        return self.kept.refused(self._key(who), value)
+        if self._prover is not None and self._prover.heard(occasion.url, response):
+            return True
+        if self._auth.token_endpoint is None:
+            self._discovery.told(challenge(response))
+        if not lines:
+            raise ConsentNeeded("shows nothing to callgate itself, only to its users")
+        return self.kept.refused(self._key(occasion.who), shown_in(lines))
+
+    def heard(self, occasion: Occasion, response: Response) -> None:
+        """The server took the request; it may have named the nonce for the next one."""
+        if self._prover is not None:
+            self._prover.heard(occasion.url, response)
+
+    @property
+    def hears(self) -> bool:
+        return self._auth.dpop
 
     def forget(self, principal: str) -> None:
         self.kept.forget(principal)
+        if self._vouching is not None:
+            self._vouching.kept.forget(principal)
+
+    def forget_all(self) -> None:
+        """Who may come in has changed, and perhaps the provider that vouches for them."""
+        self.kept.clear()
+        if (vouching := self._vouching) is not None:
+            vouching.kept.clear()
+            self._vouching = None
+            self._retired.add(task := asyncio.ensure_future(vouching.aclose()))
+            task.add_done_callback(self._retired.discard)
 
     async def aclose(self) -> None:
         await self.kept.aclose()
-        if self._pool is not None:
-            await self._pool.aclose()
+        if self._vouching is not None:
+            await self._vouching.aclose()
+        await asyncio.gather(*self._retired)
+        await self._reach.aclose()
 
-    def _line(self, token: str) -> bytes:
-        if self._name and self._name != "authorization":
-            return encode_headers({self._name: token})
-        return encode_headers({"authorization": f"Bearer {token}"})
+    def _line(self, token: str, occasion: Occasion) -> bytes:
+        return header_lines(token, self._auth.header, self._prover if self._auth.dpop else None, occasion)
 
     @property
     def _own_token(self) -> bool:
@@ -113,6 +161,8 @@ class Credential:
             return "", ""
         if self._own_token:
             return who.key, who.proof
+        if self._auth.type == "enterprise":
+            return user_of(who), agents_of(who)
         claim, txn = _text(who.claims.get(self._auth.subject_claim or "")), _text(who.claims.get("txn"))
         return who.key, (who.roles, who.chain, claim, txn)
 
@@ -124,22 +174,102 @@ class Credential:
 
     # At the issuer.
 
-    async def _ask(self, who: Principal | None) -> Token:
+    async def _found(self) -> Found:
         auth = self._auth
+        if auth.token_endpoint is None:
+            return await self._discovery.find()
+        # The issuer of a server is where its assertions are for; nothing of it has to be found.
+        return Found(self._url, auth.scope, Issuer(auth.issuer or auth.token_endpoint, auth.token_endpoint))
+
+    async def _ask(self, who: Principal | None) -> Token:
+        if self._auth.dpop and self._prover is None:
+            from .proof import Prover  # brings cryptography
+
+            self._prover = Prover(clock=self._clock)
+        if self._auth.type == "workload":
+            return await self._once(await self._read_file())
+        if self._auth.type == "enterprise":
+            return await self._vouched(who)
         subject = "" if who is None or not self.names_callers else await self._subject_token(who)
-        form = parameters(auth, self._url, subject, self._own_token)
-        # Followed for each request: a secret that was changed counts at once (SEC-3).
-        secret = await self._resolve(auth.client_secret) if auth.client_secret else ""
-        assertion = "" if auth.client_secret or auth.client_auth == "none" else await self._client_assertion()
-        form, headers = with_client(auth, form, secret, assertion)
         try:
-            token = await self._post(urlencode(form).encode("ascii"), headers)
+            token = await self._post(subject, await self._found())
         except Denied as refusal:
             if subject:
                 raise
-            code = (refusal.data or {}).get("error")
-            raise UpstreamError(f"gets no token for callgate itself: its issuer answered `{code}`") from None
+            raise _of_itself(refusal) from None
         return token if who is None or not subject else Token(token.value, min(token.expires, who.expires))
+
+    async def _post(self, subject: str, found: Found) -> Token:
+        """One token request. ``subject``: what is exchanged, or asserted."""
+        auth, now = self._auth, self._clock()
+        form = parameters(auth, found.resource, subject, self._own_token)
+        if found.scopes and "scope" not in form:
+            form["scope"] = " ".join(found.scopes)
+        client = await configured(auth, self._place.resolve)
+        sign = signer(auth, self._place.resolve, self._means.sign)
+        proof = await client_assertion(client, found.issuer.issuer, auth.lifetime, sign, now)
+        form, headers = with_client(client, form, proof)
+        try:
+            response = await self._reach.post(found.issuer.token_endpoint, form, headers, self._prover)
+        except CallgateError as error:
+            raise UpstreamError(f"gets no token: its token endpoint {error.message}") from None
+        return granted(response.status, response.body, now, "dpop" if auth.dpop else "bearer")
+
+    async def _once(self, token: str) -> Token:
+        """A workload's token is shown once: where it was refused, no other way is tried, and it is not tried again."""
+        digest = hashlib.sha256(token.encode()).hexdigest()
+        until, error = self._refused.get(digest, (0.0, None))
+        if error is not None and self._clock() < until:
+            raise error.again(error.message, error.data)
+        try:
+            return await self._post(token, await self._found())
+        except Denied as refusal:
+            raise self._remembered(digest, _of_itself(refusal)) from None
+        except UpstreamError as error:
+            raise self._remembered(digest, error) from None
+
+    def _remembered(self, digest: str, error: CallgateError) -> CallgateError:
+        self._refused = {digest: (self._clock() + REFUSED, error)}
+        return error
+
+    async def _vouched(self, who: Principal | None) -> Token:
+        """Both legs of enterprise-managed authorization."""
+        if who is not None and self.names_callers:
+            check_through(who, self._auth.through)
+        found, key, vouching = await self._found(), self._key(who), self._voucher()
+        while True:
+            assertion, used = await vouching.assertion(key, lambda: self._id_token(who), found)
+            try:
+                return await self._post(assertion, found)
+            except Denied as refusal:
+                vouching.kept.drop(key)
+                # Some issuers take an assertion once: a used one is worth another, a fresh one was refused for good.
+                if not used or (refusal.data or {}).get("error") != "invalid_grant":
+                    raise
+
+    def _voucher(self) -> Vouching:
+        if self._vouching is None:
+            provider = self._means.provider(self._auth.provider or "")
+            reach = Reach((provider.issuer,), self._means.guard)
+            self._vouching = Vouching(provider, reach, self._place.resolve, self._means.sign, self._clock)
+        return self._vouching
+
+    async def _id_token(self, who: Principal | None) -> str:
+        if who is None or not self.names_callers:
+            return await self._read_file()
+        if self._own_token:
+            return await self._subject_token(who)
+        token = await self._means.id_token(user_of(who), self._auth.provider or "")
+        if token is None:
+            raise Denied(
+                "needs the user's sign-in at the identity provider, which callgate has not got",
+                hint="Sign in to callgate with a browser.",
+                data={"kind": "identity"},
+            )
+        return token
+
+    async def _read_file(self) -> str:
+        return (await self._place.resolve(f"file:{self._auth.assertion_file}")).strip()
 
     async def _subject_token(self, who: Principal) -> str:
         if not self._own_token:
@@ -160,30 +290,25 @@ class Credential:
             )
         return token
 
-    async def _client_assertion(self) -> str:
-        """``private_key_jwt`` (RFC 7523, section 2.2)."""
-        now, client = self._clock(), self._auth.client_id or ""
-        audience = self._auth.issuer or self._auth.token_endpoint or ""
-        return await self._means.sign(dated({"sub": client}, client, audience, now, now + self._auth.lifetime))
 
-    async def _post(self, body: bytes, headers: dict[str, str]) -> Token:
-        """One request on connections of this server's own: an endpoint that hangs holds up nobody else."""
-        if self._pool is None:
-            self._pool = HttpPool(max_connections=CONNECTIONS, max_body=MOST_BYTES, connect_timeout=5.0)
-        deadline = asyncio.get_running_loop().time() + PATIENCE
-        origin = self._pool.origin(self._auth.token_endpoint or "")
-        fixed = {
-            "content-type": "application/x-www-form-urlencoded",
-            "accept": "application/json",
-            "content-length": str(len(body)),
-            "user-agent": "callgate",
-        }
-        head = origin.start_line("POST") + encode_headers({**fixed, **headers})
-        try:
-            response = await origin.request(head + b"\r\n" + body, deadline)
-        except CallgateError as error:
-            raise UpstreamError(f"gets no token: its token endpoint {error.message}") from None
-        return granted(response.status, response.body, self._clock())
+def header_lines(token: str, name: str | None, prover: Prover | None, occasion: Occasion) -> bytes:
+    """The lines that show a token, which stands at the end of the first one."""
+    if prover is not None:
+        proof = prover.proof(occasion.method, occasion.url, token)
+        return encode_headers({"authorization": f"DPoP {token}", "dpop": proof})
+    if name and name.lower() != "authorization":
+        return encode_headers({name: token})
+    return encode_headers({"authorization": f"Bearer {token}"})
+
+
+def shown_in(lines: bytes) -> str:
+    """The token that these lines show."""
+    return lines.partition(b"\r\n")[0].rpartition(b" ")[2].decode("ascii")
+
+
+def _of_itself(refusal: Denied) -> UpstreamError:
+    code = (refusal.data or {}).get("error")
+    return UpstreamError(f"gets no token for callgate itself: its issuer answered `{code}`")
 
 
 def _text(claim: Any) -> str | None:

@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from callgate.config.model import OAuth, Server, Settings
-from callgate.errors import UpstreamError
+import msgspec
+
+from callgate.config import OAuth, Provider, Server, Settings
+from callgate.egress import Guard
+from callgate.errors import ConfigError, UpstreamError
 from callgate.types import Principal
 
 from .credential import Credential, Place
+from .grants import way_of
 from .presented import Presented
 
 if TYPE_CHECKING:
@@ -42,27 +46,39 @@ class Keys:
         return self._assertions
 
 
-class Credentials:
-    """Makes one ``Credential`` for each server with ``auth``. ``issuer`` says what callgate calls itself in what it
-    signs (empty: not yet known), ``presented`` holds the tokens by which callers were recognised.
+async def nobody(user: str, provider: str) -> str | None:
+    """For houses in which nobody signs in."""
+    return None
+
+
+class Circle(msgspec.Struct, frozen=True):
+    """What credentials need of the house: ``issuer`` is what callgate calls itself in what it signs (empty: not yet
+    known), ``id_token`` what a provider (by its name) issued for the user with a key, ``guard`` says where URLs that
+    strangers name may lead.
     """
 
-    def __init__(
-        self, issuer: Callable[[], str], keys: Keys, presented: Presented | None = None, clock: Clock = time.time
-    ) -> None:
-        self._issuer = issuer
-        self._keys = keys
-        self.tokens = presented or Presented()
+    issuer: Callable[[], str]
+    keys: Keys
+    providers: Callable[[], Mapping[str, Provider]] = dict
+    id_token: Callable[[str, str], Awaitable[str | None]] = nobody
+    guard: Guard = Guard()
+
+
+class Credentials:
+    """Makes one ``Credential`` for each server with ``auth``. ``tokens`` are those by which callers were recognised."""
+
+    def __init__(self, circle: Circle, clock: Clock = time.time) -> None:
+        self._circle = circle
+        self._keys = circle.keys
+        self.tokens = Presented()
         self._clock = clock
         self._made: weakref.WeakSet[Credential] = weakref.WeakSet()
 
     def of(self, server: Server, resolve: Callable[[str], Awaitable[str]]) -> Credential | None:
-        """The credential for a server; ``None`` where its configuration wants none."""
-        if server.auth.type == "none" or server.url is None:
+        """The credential for a server; ``None`` where its configuration wants none, or grants of users."""
+        if server.auth.type in ("none", "oauth") or server.url is None:
             return None
-        at = urlsplit(server.url)
-        if at.scheme == "http" and at.hostname not in ("localhost", "127.0.0.1", "::1"):
-            log.warning("callers are shown to %s without encryption: whoever sits between can be them", at.hostname)
+        warn_of(server.url)
         made = Credential(Place(server.url, server.auth, resolve), self, self._clock)
         self._made.add(made)
         return made
@@ -77,7 +93,7 @@ class Credentials:
         """Who may come in has changed: everybody is asked for anew."""
         self.tokens.clear()
         for credential in tuple(self._made):
-            credential.kept.clear()
+            credential.forget_all()
 
     async def jwks(self) -> dict[str, Any]:
         """The keys with which servers check what they are shown."""
@@ -87,7 +103,7 @@ class Credentials:
 
     @property
     def issuer(self) -> str:
-        if not (issuer := self._issuer()):
+        if not (issuer := self._circle.issuer()):
             raise UpstreamError("cannot be told who calls: the gateway does not listen yet")
         return issuer
 
@@ -98,6 +114,26 @@ class Credentials:
         found = self.tokens.get(who.proof, self._clock())
         return None if found is None else found.decode("ascii")
 
+    @property
+    def guard(self) -> Guard:
+        return self._circle.guard
+
+    def provider(self, name: str) -> Provider:
+        found = self._circle.providers().get(name)
+        if found is None:
+            raise ConfigError(f"relies on the identity provider `{name}`, which is not configured")
+        return found
+
+    async def id_token(self, user: str, provider: str) -> str | None:
+        return await self._circle.id_token(user, provider)
+
+
+def warn_of(url: str) -> None:
+    """Tokens in the clear are warned of."""
+    at = urlsplit(url)
+    if at.scheme == "http" and at.hostname not in ("localhost", "127.0.0.1", "::1"):
+        log.warning("callers are shown to %s without encryption: whoever sits between can be them", at.hostname)
+
 
 def exchanges_callers(settings: Settings) -> bool:
     """Whether the `auth` of any server exchanges what callers present, so that it must be at hand."""
@@ -107,10 +143,15 @@ def exchanges_callers(settings: Settings) -> bool:
     )
 
 
+def vouched_for(settings: Settings) -> bool:
+    """Whether any server wants what identity providers issue for people who sign in."""
+    return any(each.auth.type == "enterprise" and not each.auth.assertion_file for each in settings.servers.values())
+
+
 def signs(settings: Settings) -> bool:
-    """Whether anything is signed for a server, so that the keys must be published."""
+    """Whether anything is signed for a server or for its issuer, so that the keys must be published."""
     return any(
         each.auth.type in ("assertion", "exchange", "on_behalf_of")
-        or (each.auth.type == "client_credentials" and not each.auth.client_secret)
+        or (each.auth.type != "none" and not each.auth.client_key and way_of(each.auth) == "private_key_jwt")
         for each in settings.servers.values()
     )

@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 
-from callgate.errors import CallgateError, UpstreamError
+from callgate.errors import CallgateError, Denied, UpstreamError
 
 from .grants import Token
 
@@ -79,6 +79,10 @@ class Kept:
         del self._entries[key]
         return True
 
+    def drop(self, key: Key) -> None:
+        """Whatever is kept is not used again."""
+        self._entries.pop(key, None)
+
     def forget(self, principal: str) -> None:
         """The principal is not known any more: nothing of it is used again, not even what is on its way."""
         for key in [key for key in self._entries if key[0] == principal]:
@@ -102,6 +106,8 @@ class Kept:
         try:
             token = await get()
         except CallgateError as error:
+            if isinstance(error, Denied) and "error" not in (error.data or {}):
+                raise  # no issuer said so, and the user may mend it at any moment
             now = self._clock()
             self._put(key, _Entry(None, now, now + AGAIN, error))
             raise
@@ -121,7 +127,7 @@ class Kept:
 
 def _again(error: CallgateError) -> CallgateError:
     """The same for another caller: errors are completed on their way out, each by its own call."""
-    return type(error)(error.message, hint=error.hint, data=error.data)
+    return error.again(error.message, error.data)
 
 
 def _heeded(flight: asyncio.Task[Token]) -> None:
