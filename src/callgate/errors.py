@@ -11,6 +11,7 @@
     │   └── ConsentNeeded        the caller must connect to the server with a browser   exit 8
     ├── ProtocolError            the client's message breaks the protocol               exit 2
     ├── Overloaded               a bound was reached: queue, sessions, audit queue      exit 7
+    │   └── QuotaExceeded        a rate, quota or budget of the caller is used up       exit 7
     └── UpstreamError            the server behind callgate failed                      exit 7
         ├── UpstreamTimeout      it did not answer in time
         └── UpstreamUnavailable  it cannot be reached, or does not start
@@ -147,6 +148,26 @@ class Overloaded(CallgateError):
     code = "CG0710"
     exit_code = 7
     rpc_code = -31429
+
+
+class QuotaExceeded(Overloaded):
+    """``retry_after`` (seconds) says when there is room again; ``record`` names the quota, for the audit log. ``limit``
+    is how much is allowed, in words; ``whole`` in ``window`` seconds the same in numbers.
+    """
+
+    code = "CG0711"
+    status = 429
+
+    def __init__(
+        self, message: str, *, retry_after: int = 1, measure: str = "", record: str = "", limit: str = "",
+        whole: float = 0.0, window: float = 0.0, **more: Any,
+    ) -> None:  # fmt: skip
+        told: dict[str, Any] = {"kind": "quota", "measure": measure, "retry_after": retry_after}
+        more["data"] = {**told, **({"limit": limit} if limit else {}), **(more.get("data") or {})}
+        more["hint"] = more.get("hint") or f"Wait {retry_after} s and call again, or ask the operator for more."
+        super().__init__(message, **more)
+        self.retry_after, self.measure, self.record = retry_after, measure, record
+        self.whole, self.window = whole, window
 
 
 class UpstreamError(CallgateError):

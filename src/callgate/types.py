@@ -16,6 +16,8 @@ DEFAULT_TENANT = "default"
 
 Era = Literal["modern", "legacy"]
 Effect = Literal["allow", "deny", "ask"]
+#: What a tool does to the world behind its server; ``""``: nobody whom we believe has said.
+Operation = Literal["", "read", "write", "delete", "execute"]
 Outcome = Literal["ok", "tool_error", "denied", "refused", "failed", "timeout", "cancelled"]
 JSON = dict[str, Any]
 
@@ -68,10 +70,12 @@ class Tool(msgspec.Struct, frozen=True):
     Prompts and resources are judged and recorded as tools whose names begin with ``PROMPT`` or ``RESOURCE``.
 
     ``definition`` is the server's own JSON object (untouched fields and all); ``exposed`` is the name on
-    aggregates. ``read_only`` and ``destructive`` repeat the server's claims (``annotations``), with the
-    defaults of the specification (not read-only, destructive). ``header_arguments`` maps the header
+    aggregates. ``read_only`` and its companions are the operator's classification or, where the operator believes the
+    server, its claims (``annotations``), with the defaults of the specification (not read-only, destructive);
+    ``operation`` follows from them (``catalog/classes.py``). ``header_arguments`` maps the header
     suffix of every ``x-mcp-header`` annotation to the path of the argument it mirrors. ``task_support`` says that
-    a legacy server can run the tool as a task, or runs it in no other way.
+    a legacy server can run the tool as a task, or runs it in no other way. ``withheld`` says why the guard neither
+    lists it nor lets it be called (empty: it does).
     """
 
     server: str
@@ -86,6 +90,8 @@ class Tool(msgspec.Struct, frozen=True):
     open_world: bool = True
     header_arguments: tuple[tuple[str, tuple[str, ...]], ...] = ()
     task_support: Literal["", "optional", "required"] = ""
+    operation: Operation = ""
+    withheld: str = ""
 
     @property
     def native(self) -> str:
@@ -141,15 +147,27 @@ class Occasion(msgspec.Struct, frozen=True):
     deadline: float = float("inf")
 
 
+class Shadow(msgspec.Struct, frozen=True, gc=False):
+    """What rules that are only tried out would have done: ``effect`` and the rule (``""``: the default)."""
+
+    effect: str
+    rule: str = ""
+
+
 class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What policy says: the effect, the id of the deciding rule (``""`` for the default), one sentence for
     the audit log, and the version of the policy that said so.
+
+    ``scopes`` are those that the caller's token must have for a denied call to be allowed; ``shadow`` is what the
+    policy would say if its shadow rules counted, where that is something else.
     """
 
     effect: Effect
     rule: str = ""
     reason: str = ""
     policy: str = ""
+    scopes: tuple[str, ...] = ()
+    shadow: Shadow | None = None
 
 
 class Permitted(msgspec.Struct, frozen=True):

@@ -130,6 +130,7 @@ def test_one_call_and_why(office: Office, document: Any) -> None:
     assert why["rule"]["file"].endswith("policy.yaml") and why["rule"]["line"] == 12
     assert why["explanation"]["verdict"] == {
         "effect": "ask", "rule": "long-loans", "reason": call["reason"], "policy": call["policy"],
+        "scopes": [], "shadow": None,
     }  # fmt: skip
     assert "args.days = 9" in why["text"]
 

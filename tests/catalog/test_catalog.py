@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from callgate.catalog import EVERYTHING, Catalog, server_door, virtual_door
 from callgate.catalog.names import hashed_name
+from callgate.catalog.screening import Open, Screened
 from callgate.config import Server, VirtualServer
 from callgate.types import Listing
 
@@ -215,3 +217,68 @@ def test_an_entry_listed_twice_is_shown_once() -> None:
         assert msgspec.json.decode(view.definition("resources/list", entry))["name"] == "first"
 
     asyncio.run(story())
+
+
+class Slow(Open):
+    """A guard that takes its time with what is listed."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def listing(self, listing: Listing) -> Screened:
+        self.begun.set()
+        self.go.wait(10)
+        return super().listing(listing)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_judging_once_more_does_not_bring_back_an_older_list(moved: bool) -> None:
+    """Else the old definitions would be shown and trusted, and the calls would go to the new tools."""
+
+    async def story() -> None:
+        screen = Slow()
+        catalog = Catalog(screen=screen)
+        catalog.configure({"a": Server(command="x")}, {})
+        screen.go.set()
+        await fill(catalog, listing("a", "old"))
+        screen.go.clear()
+        screen.begun.clear()
+        catalog.arrived(listing("a", "new"))
+        await asyncio.to_thread(screen.begun.wait, 10)
+        if moved:  # another program under the same name: neither list is its own
+            catalog.configure({"a": Server(command="y")}, {})
+        catalog.screened_anew()
+        screen.go.set()
+        await catalog.idle()
+        assert names(catalog) == ([] if moved else ["a__new"])
+
+    asyncio.run(story())
+
+
+def test_a_remembered_list_that_cannot_be_used_does_not_stop_the_start() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(3000):
+        deep = {"a": deep}
+    catalog = catalog_of("a", "b")
+    catalog.restore({"a": listing("a", "one", annotations=deep), "b": listing("b", "two")})
+    assert names(catalog) == ["b__two"]
+
+
+@pytest.mark.parametrize("uri", ["mem://host/a", "mem://HOST/a"])
+def test_other_letters_are_no_way_around_a_template_that_is_held_back(uri: str) -> None:
+    class Held(Open):
+        def listing(self, listing: Listing) -> Screened:
+            shown = super().listing(listing)
+            return msgspec.structs.replace(shown, templates=tuple((each, "held") for each, _ in shown.templates))
+
+    catalog = Catalog(screen=Held())
+    catalog.configure({"a": Server(command="x")}, {})
+    listed = msgspec.structs.replace(
+        listing("a"), capabilities={"resources": {}}, templates=({"name": "m", "uriTemplate": "mem://Host/{x}"},)
+    )
+    catalog.restore({"a": listed})
+    view = catalog.view(server_door("a"))
+    assert view is not None
+    found = view.readable(f"resource:{uri}")
+    assert found is not None
+    assert found.withheld == "held"

@@ -27,7 +27,7 @@ def test_every_key_with_its_origin(folder: Folder) -> None:
     assert origins["servers.my.server.command"] == "callgate.yaml:4"
     assert origins["limits.max_body"] == "default"
     assert "servers.docs.max_queue" not in origins  # of single servers only what somebody has set
-    sections = {"servers", "virtual_servers", "identity", "audit", "limits", "secrets", "egress"}
+    sections = {"servers", "virtual_servers", "identity", "audit", "limits", "secrets", "egress", "guard"}
     assert set(fields(Settings)) - sections <= set(origins)
     assert len(rows) == len(origins)
 

@@ -231,10 +231,10 @@ async def test_a_list_that_breaks_the_compiler_takes_no_other_list_with_it(
 
     real = parts.compile_part
 
-    def broken(listing: Any) -> Any:
+    def broken(listing: Any, *more: Any) -> Any:
         if listing.server == "bad":
             raise RecursionError
-        return real(listing)
+        return real(listing, *more)
 
     monkeypatch.setattr("callgate.catalog.catalog.compile_part", broken)
     async with serve(Modern()) as good, Stand(tmp_path, {"bad": http(good), "good": http(good)}) as stand:

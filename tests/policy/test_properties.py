@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callgate.policy import Explanation, Policy
+from callgate.config import parse_document
+from callgate.policy import Explanation, Policy, load_policy
 from callgate.types import Actor, Call, Effect, Front, Principal, Tool
-from tests.policy.cast import of_rules
+from tests.policy.cast import NOON, of_rules
 
 SERVERS, NAMES, ROLES = ("git", "pay"), ("get", "delete_x", "push"), ("dev", "qa", "intern")
 CONDITIONS = (
@@ -38,7 +40,9 @@ to = st.one_of(
     st.fixed_dictionaries({"roles": roles}),
     st.fixed_dictionaries({"subjects": st.sampled_from([["anonymous"], ["git"], ["*"]])}),
     st.fixed_dictionaries({"agents": st.sampled_from([["agent:*"], ["git"]]), "roles": roles}),
+    st.fixed_dictionaries({"claims": st.sampled_from([{"team": ["x"]}, {"team": [1]}, {"other": ["*"]}])}),
 )
+operations = st.lists(st.sampled_from(["read", "write", "delete"]), min_size=1, max_size=2, unique=True)
 
 
 @st.composite
@@ -49,7 +53,13 @@ def rules(draw: st.DrawFn) -> list[dict[str, Any]]:
         if draw(st.booleans()):
             rule["to"] = draw(to)
         if draw(st.integers(0, 4)) == 0:
-            rule["chain_any"] = {"roles": draw(roles)}
+            rule[draw(st.sampled_from(["chain_any", "chain_all", "chain_first"]))] = {"roles": draw(roles)}
+        if draw(st.integers(0, 4)) == 0:
+            rule["operations"] = draw(operations)
+        if draw(st.integers(0, 6)) == 0:
+            rule["virtual_servers"] = ["one"]
+        if "allow" in rule and draw(st.integers(0, 4)) == 0:
+            rule["needs"] = {"scopes": [draw(st.sampled_from(["s1", "s2"]))]}
         if draw(st.booleans()):
             rule["when"] = draw(st.sampled_from(CONDITIONS))
         made.append(rule)
@@ -63,16 +73,25 @@ callers = st.builds(
     subject=st.sampled_from(["alice", "git", "anonymous"]),
     key=st.just("k"),
     roles=held,
-    claims=st.sampled_from([{}, {"team": "x"}, {"team": 1}]),
+    claims=st.sampled_from([{}, {"team": "x"}, {"team": 1}, {"scope": "s1"}]),
     chain=st.lists(st.builds(Actor, subject=st.sampled_from(["agent:a", "git"]), roles=held), max_size=2).map(tuple),
-    via=st.sampled_from(["key", "anonymous"]),
+    via=st.sampled_from(["key", "jwt", "anonymous"]),
 )
-fronts = st.builds(Front, transport=st.sampled_from(["http", "stdio"]))
+fronts = st.builds(Front, door=st.sampled_from(["", "virtual:one"]), transport=st.sampled_from(["http", "stdio"]))
 arguments = st.sampled_from(
     [{}, {"amount": 6}, {"amount": 4}, {"amount": "x"}, {"flag": True}, {"flag": 1}, {"t": "x" * 70_000}]
 )
 CATALOG = [
-    Tool(server, name, f"{server}__{name}", b"{}", description=text, read_only=reads, destructive=not reads)
+    Tool(
+        server,
+        name,
+        f"{server}__{name}",
+        b"{}",
+        description=text,
+        read_only=reads,
+        destructive=not reads,
+        operation="read" if reads else "" if name == "get" else "delete",
+    )
     for server in SERVERS
     for name in NAMES
     for text, reads in (("g", True), ("p", False))
@@ -87,6 +106,7 @@ def verdict_aloud(explanation: Explanation) -> tuple[Effect, str]:
     }
     doubts = [t.rule for t in traces if t.effect == "ask" and t.result.startswith("undecided")]
     denies = [t.rule for t in traces if t.effect == "deny" and (t.clause == "" or t.result.startswith("undecided"))]
+    lacks = [t.rule for t in traces if t.clause == "needs"]
     if denies:
         return "deny", denies[0]
     if stands["ask"]:
@@ -95,7 +115,7 @@ def verdict_aloud(explanation: Explanation) -> tuple[Effect, str]:
         if doubts:
             return "ask", doubts[0]
         return "allow", stands["allow"][0] if stands["allow"] else ""
-    return "deny", ""
+    return "deny", lacks[0] if lacks and explanation.verdict.scopes else ""
 
 
 @settings(deadline=None)
@@ -164,3 +184,92 @@ def test_equal_keys_see_equal_lists(
         if key is not None:
             shown = policy.visible(who, CATALOG, front)
             assert seen.setdefault(key, shown) == shown
+
+
+RANK = {"allow": 0, "ask": 1, "deny": 2}
+
+
+@settings(deadline=None)
+@given(policies, rules(), callers, fronts)
+@pytest.mark.rule("POL-5")
+def test_lists_and_calls_agree_and_lists_mark_what_depends_on_arguments(
+    made: tuple[list[dict[str, Any]], str], lower: list[dict[str, Any]], who: Principal, front: Front
+) -> None:
+    """What is hidden is refused, and what is shown without a mark is allowed, whatever the arguments."""
+    policy = layered(made, ("allow", lower))
+    shown = {id(tool) for tool in policy.visible(who, CATALOG, front)}
+    for tool in CATALOG:
+        outlook = policy.outlook(who, tool, front)
+        assert (outlook != "deny") == (id(tool) in shown)
+        effects = {decided(policy, who, front, tool, args)[0] for args in EVERY_ARGUMENTS}
+        if outlook in ("allow", "ask", "deny"):
+            assert effects == {outlook}
+        elif outlook == "scopes":
+            assert effects == {"deny"}
+            assert all(policy.decide(Call(1, who, tool, args, front, 0)).scopes for args in EVERY_ARGUMENTS)
+
+
+def layered(upper: tuple[list[dict[str, Any]], str], *lower: tuple[str, list[dict[str, Any]]]) -> Policy:
+    texts = [{"default": upper[1], "rules": upper[0]}]
+    texts += [
+        {"default": default, "rules": [{**rule, "id": f"{at}-{rule['id']}"} for rule in several]}
+        for at, (default, several) in enumerate(lower)
+    ]
+    first, *rest = [parse_document(json.dumps(text), f"{at}.json") for at, text in enumerate(texts)]
+    return load_policy([first, *(each.narrowing() for each in rest)], clock=lambda: NOON)
+
+
+def never_more(before: Policy, after: Policy, who: Principal, front: Front) -> None:
+    """Nothing that was refused or asked for is permitted, and no list shows what it did not show."""
+    for tool in CATALOG:
+        for args in EVERY_ARGUMENTS:
+            one, other = (decided(each, who, front, tool, args)[0] for each in (before, after))
+            assert RANK[other] >= RANK[one]
+    seen = {id(tool) for tool in before.visible(who, CATALOG, front)}
+    assert seen >= {id(tool) for tool in after.visible(who, CATALOG, front)}
+
+
+@settings(deadline=None)
+@given(policies, st.sampled_from(["deny", "allow"]), rules(), callers, fronts)
+def test_another_layer_never_permits_more(
+    made: tuple[list[dict[str, Any]], str], default: str, lower: list[dict[str, Any]], who: Principal, front: Front
+) -> None:
+    one = layered(made)
+    two = layered(made, (default, lower))
+    never_more(one, two, who, front)
+    never_more(two, layered(made, (default, lower), ("allow", lower)), who, front)
+
+
+@settings(deadline=None)
+@given(policies, rules(), callers, fronts)
+@pytest.mark.rule("POL-1")
+def test_another_deny_rule_never_permits_more(
+    made: tuple[list[dict[str, Any]], str], more: list[dict[str, Any]], who: Principal, front: Front
+) -> None:
+    denies = [
+        {("deny" if key in ("allow", "ask") else key): value for key, value in rule.items() if key != "needs"}
+        for rule in more
+    ]
+    added = [{**rule, "id": f"more-{rule['id']}"} for rule in denies]
+    never_more(of_rules(*made[0], default=made[1]), of_rules(*made[0], *added, default=made[1]), who, front)
+
+
+@settings(deadline=None)
+@given(policies, rules(), callers, fronts, arguments)
+@pytest.mark.rule("POL-11")
+def test_shadow_rules_change_no_decision_and_no_list(
+    made: tuple[list[dict[str, Any]], str],
+    more: list[dict[str, Any]],
+    who: Principal,
+    front: Front,
+    args: dict[str, Any],
+) -> None:
+    tried = [{**rule, "id": f"tried-{rule['id']}", "shadow": True} for rule in more]
+    plain, beside = of_rules(*made[0], default=made[1]), of_rules(*made[0], *tried, default=made[1])
+    real = of_rules(*made[0], *({**rule, "shadow": False} for rule in tried), default=made[1])
+    assert plain.visible(who, CATALOG, front) == beside.visible(who, CATALOG, front)
+    for tool in CATALOG:
+        asked = Call(1, who, tool, args, front, 0)
+        verdict, would = beside.decide(asked), real.decide(asked)
+        assert (verdict.effect, verdict.rule) == decided(plain, who, front, tool, args)
+        assert (verdict.shadow.effect if verdict.shadow else verdict.effect) == would.effect

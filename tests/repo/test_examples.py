@@ -30,6 +30,9 @@ def test_an_example_loads(tmp_path: Path, name: str) -> None:
     (tmp_path / "callgate.yaml").write_text(text, "utf-8")
     for file in re.findall(r"\w+_file: ([\w.-]+)[,}\n]", text):
         (tmp_path / file).touch(mode=0o600)
+    for file in re.findall(r"\bpolicy/[\w.-]+\.yaml|\b[\w-]+\.yaml", text) if "policy:" in text else []:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("version: 1\ndefault: deny\nrules: []\n")
     load(tmp_path / "callgate.yaml", env={}, cwd=tmp_path, system=tmp_path / "none")
 
 

@@ -76,6 +76,8 @@ def test_a_database_of_the_first_revision_gets_secrets_and_keeps_what_it_has(tmp
     with contextlib.closing(database.writer()) as connection:
         connection.execute("DROP TABLE secrets")
         connection.execute("DROP TABLE held")
+        connection.execute("DROP TABLE pins")
+        connection.execute("DROP TABLE counts")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
         connection.execute("INSERT INTO listings VALUES ('default', 's', '', '{}', 1.0)")
     database = open_database(tmp_path)

@@ -119,6 +119,7 @@ def _may_read(record: Mapping[str, Any], reader: Reader) -> bool:
 def _shown(record: Mapping[str, Any], reader: Reader) -> CallShown:
     shown = dict(record)
     if not reader.everything:
+        shown.pop("shadow", None)
         said = without_last_words(record.get("reason", ""))
         shown |= HIDDEN if record["outcome"] == "denied" else {"rule": "", "policy": "", "reason": said}
     return msgspec.convert(shown, CallShown)
@@ -130,10 +131,13 @@ def _deciding(record: Mapping[str, Any], house: House, notes: list[str]) -> Deci
         notes.append(f"The policy has changed since: it was {version}, now it is {house.policy.version}.")
     if not id:
         return None
-    rule = next((rule for rule in house.policy.rules if rule.id == id), None)
+    policy = house.policy
+    rule = next((rule for rule in (*policy.rules, *policy.results) if rule.id == id), None)
     if rule is None:
         return DecidingRule(id)
-    return DecidingRule(id, rule.effect, rule.place.file, rule.place.line, rule.reason)
+    return DecidingRule(
+        id, rule.effect if rule.effect != "result" else None, rule.place.file, rule.place.line, rule.reason
+    )
 
 
 def _unjudged(record: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from callgate.api import agents, secrets, servers, shapes
+from callgate.api import agents, catalog, secrets, servers, shapes, usage
 from callgate.api.calls import Log
 from callgate.api.explain import explain
 from callgate.api.openapi import document
@@ -83,6 +83,14 @@ async def _secrets(asked: Question) -> shapes.Secrets:
     return await secrets.secrets(asked.house, asked.reader)
 
 
+async def _usage(asked: Question) -> usage.Usage:
+    return await usage.usage(asked.house, asked.reader, asked.query)
+
+
+async def _quotas(asked: Question) -> usage.QuotasShown:
+    return usage.quotas(asked.house, asked.reader)
+
+
 async def _agents(asked: Question) -> shapes.Agents:
     return agents.agents(asked.house, asked.reader)
 
@@ -97,6 +105,22 @@ async def _revoke_agent(asked: Question) -> shapes.Revoked:
 
 async def _revoke_person(asked: Question) -> shapes.Revoked:
     return await agents.revoke_person(asked.house, asked.reader, asked.body)
+
+
+async def _pending(asked: Question) -> shapes.CatalogPending:
+    return catalog.pending(asked.house, asked.reader, asked.query)
+
+
+async def _diff(asked: Question) -> shapes.CatalogDiff:
+    return catalog.diff(asked.house, asked.reader, asked.query)
+
+
+async def _approve(asked: Question) -> shapes.CatalogDecided:
+    return await catalog.decide(asked.house, asked.reader, asked.body, approve=True)
+
+
+async def _reject(asked: Question) -> shapes.CatalogDecided:
+    return await catalog.decide(asked.house, asked.reader, asked.body, approve=False)
 
 
 async def _openapi(asked: Question) -> dict[str, Any]:
@@ -147,6 +171,19 @@ OPERATIONS: tuple[Operation, ...] = (
         shapes.Secrets, _secrets, refusals=(403,),
     ),
     Operation(
+        "GET", "/api/v1/usage", "getUsage", "What was used, by the audit log.", usage.Usage, _usage,
+        query=(
+            Query("by", "`subject` (if not given), `agent`, `server` or `tool`."),
+            Query("since", "An age (`10m`, `2h`, `7d`) or a time (ISO 8601, UTC); a day if not given."),
+            Query("until", "As `since`: not younger than this."),
+        ),
+        refusals=(400, 403, 503),
+    ),
+    Operation(
+        "GET", "/api/v1/quotas", "listQuotas", "The quotas, and what is used of them now.", usage.QuotasShown, _quotas,
+        refusals=(403,),
+    ),
+    Operation(
         "GET", "/api/v1/agents", "listAgents", "The agents of the token service.", shapes.Agents, _agents,
         refusals=(403,),
     ),
@@ -162,6 +199,24 @@ OPERATIONS: tuple[Operation, ...] = (
         "POST", "/api/v1/people/revoke", "revokePerson",
         "End everything that a person, and agents and applications in the person's name, hold until now.",
         shapes.Revoked, _revoke_person, takes=shapes.PersonRevoked, refusals=(400, 403, 404, 413, 415, 503),
+    ),
+    Operation(
+        "GET", "/api/v1/catalog/pending", "listPending", "Definitions that wait for an operator, and what was found.",
+        shapes.CatalogPending, _pending, query=(Query("server", "Only those of this server."),), refusals=(400, 403),
+    ),
+    Operation(
+        "GET", "/api/v1/catalog/diff", "diffDefinition", "How a definition differs from the approved one.",
+        shapes.CatalogDiff, _diff,
+        query=(Query("name", "`server/tool`."), Query("digest", "How the digest of the definition begins.")),
+        refusals=(400, 403, 404),
+    ),
+    Operation(
+        "POST", "/api/v1/catalog/approve", "approveDefinition", "Approve definitions: they are listed and callable.",
+        shapes.CatalogDecided, _approve, takes=shapes.CatalogDecision, refusals=(400, 403, 404, 413, 415, 503),
+    ),
+    Operation(
+        "POST", "/api/v1/catalog/reject", "rejectDefinition", "Reject definitions: they stay hidden and wait no more.",
+        shapes.CatalogDecided, _reject, takes=shapes.CatalogDecision, refusals=(400, 403, 404, 413, 415, 503),
     ),
     Operation("GET", "/api/v1/openapi.json", "getOpenApi", "This document.", dict, _openapi),
 )  # fmt: skip

@@ -41,16 +41,17 @@ def servers(house: House, reader: Reader) -> Servers:
         view = house.catalog.view(server_door(each.name))
         count = len(_visible(house, reader, view)) if view is not None else 0
         if reader.everything or count:
-            shown.append(_server(each, count, reader))
+            shown.append(_server(each, count, house.guard.held_of(each.name), reader))
     return Servers(shown)
 
 
-def _server(each: ServerStatus, tools: int, reader: Reader) -> ServerShown:
+def _server(each: ServerStatus, tools: int, quarantined: int, reader: Reader) -> ServerShown:
     inside = reader.everything  # why a server fails, and its processes, are nobody else's business
     return ServerShown(
         name=each.name, state=each.state, transport=each.transport, reason=each.reason if inside else "",
         era=each.era, version=each.version, tools=tools, pids=each.pids if inside else (),
         restarts=each.restarts if inside else 0, in_flight=each.in_flight if inside else 0,
+        quarantined=quarantined if inside else 0,
     )  # fmt: skip
 
 
@@ -91,4 +92,5 @@ def _tool(tool: Tool, view: View) -> ToolShown:
     return ToolShown(
         name=tool.native, server=tool.server, tool=tool.name, exposed=view.by_native[tool.native],
         description=tool.description, read_only=tool.read_only, destructive=tool.destructive,
+        operation=tool.operation,
     )  # fmt: skip

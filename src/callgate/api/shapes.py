@@ -8,7 +8,7 @@ import msgspec
 from msgspec import field
 
 from callgate.policy import Explanation
-from callgate.types import Effect
+from callgate.types import Effect, Operation
 
 
 class Urls(msgspec.Struct, frozen=True):
@@ -31,7 +31,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class ServerShown(msgspec.Struct, frozen=True):
-    """One upstream server. ``tools`` counts those that the reader may see."""
+    """One upstream server. ``tools`` counts those that the reader may see, ``quarantined`` those held back."""
 
     name: str
     state: Literal["starting", "ready", "failed", "stopped"]
@@ -43,6 +43,7 @@ class ServerShown(msgspec.Struct, frozen=True):
     pids: tuple[int, ...]
     restarts: int
     in_flight: int
+    quarantined: int = 0
 
 
 class Servers(msgspec.Struct, frozen=True):
@@ -59,6 +60,7 @@ class ToolShown(msgspec.Struct, frozen=True, rename={"read_only": "readOnly"}):
     description: str
     read_only: bool
     destructive: bool
+    operation: Operation
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -86,12 +88,14 @@ class CallShown(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     duration_us: int = 0
     era: str = ""
     error_code: int | None = None
+    guard: tuple[dict[str, str], ...] = ()
     issuer: str = ""
     method: str = ""
     policy: str = ""
     reason: str = ""
     roles: tuple[str, ...] = ()
     rule: str = ""
+    shadow: dict[str, str] | None = None
     trace_id: str = ""
     transport: str = ""
     txn: str = ""
@@ -224,6 +228,73 @@ class Revoked(msgspec.Struct, frozen=True):
     subject: str
     issuer: str
     until: str
+
+
+class FindingShown(msgspec.Struct, frozen=True):
+    """Something that the guard found about a definition."""
+
+    kind: str
+    says: str
+    severity: Literal["info", "low", "medium", "high"]
+
+
+class DefinitionShown(msgspec.Struct, frozen=True):
+    """A definition that waits for an operator. ``change``: another one was approved; ``held``: why it is held back
+    (empty: it is served, with a warning, or the approved one is served instead).
+    """
+
+    name: str
+    server: str
+    digest: str
+    change: bool
+    held: str
+    first_seen: str
+    findings: list[FindingShown]
+
+
+class CatalogPending(msgspec.Struct, frozen=True):
+    """``findings`` are those about everything that is listed now, by `server/name`."""
+
+    pending: list[DefinitionShown]
+    findings: dict[str, list[FindingShown]]
+
+
+class DifferenceShown(msgspec.Struct, frozen=True):
+    """One difference: the path in the definition, and both values (texts as they are, else JSON)."""
+
+    path: str
+    kind: Literal["added", "removed", "changed"]
+    before: str
+    after: str
+
+
+class CatalogDiff(msgspec.Struct, frozen=True):
+    """A definition compared with the approved one (``approved`` empty: there is none, and everything is new)."""
+
+    name: str
+    digest: str
+    state: Literal["approved", "pending", "rejected", "past"]
+    approved: str
+    approved_by: str
+    differences: list[DifferenceShown]
+
+
+class CatalogDecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is approved or rejected: `server/tool`, or a server with `all`. ``digest`` (or how it begins) says which
+    definition was looked at; ``also``: what was approved before stays approved.
+    """
+
+    name: Annotated[str, msgspec.Meta(max_length=2000)]
+    digest: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    all: bool = False
+    also: bool = False
+    reason: Annotated[str, msgspec.Meta(max_length=1000)] = ""
+
+
+class CatalogDecided(msgspec.Struct, frozen=True):
+    """The entries about which something was decided."""
+
+    decided: list[str]
 
 
 class Problem(msgspec.Struct, frozen=True):

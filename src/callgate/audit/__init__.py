@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from callgate.audit.encode import canonical
 from callgate.audit.filters import read_filters
+from callgate.audit.ids import LAST as LAST_ID
 from callgate.audit.ids import new_id, read_id, show_id, time_of
 from callgate.audit.journal import Journal
 from callgate.audit.log import AuditStore, describe
@@ -12,6 +13,7 @@ from callgate.store import AuditFilters as Filters
 from callgate.store import AuditRow as Row
 
 __all__ = [
+    "LAST_ID",
     "AuditStore",
     "Filters",
     "Journal",

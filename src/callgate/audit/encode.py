@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -11,7 +12,7 @@ from callgate.audit.ids import show_id
 from callgate.audit.record import Record
 from callgate.audit.redact import redact
 from callgate.store import AuditRow
-from callgate.types import Actor, Principal
+from callgate.types import Actor, Principal, Shadow
 
 Arguments = Literal["redacted", "full", "digest"]
 NOT_ENCODABLE = "[not encodable]"
@@ -53,12 +54,14 @@ class Body(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     duration_us: int = 0
     era: str = ""
     error_code: int | None = None
+    guard: tuple[Mapping[str, Any], ...] = ()
     issuer: str = ""
     method: str = ""
     policy: str = ""
     reason: str = ""
     roles: tuple[str, ...] = ()
     rule: str = ""
+    shadow: Shadow | None = None
     trace_id: str = ""
     transport: str = ""
     txn: str = ""
@@ -109,12 +112,14 @@ def _body(record: Record, principal: Principal, arguments: Arguments, limit: int
         record.duration_ns // 1000,
         front.era,
         record.error_code,
+        record.guard,
         principal.issuer,
         record.method,
         record.policy,
         record.reason[:MAX_REASON],
         principal.roles,
         record.rule,
+        record.shadow,
         record.trace_id,
         front.transport,
         _txn(principal),
@@ -160,6 +165,7 @@ def _remains(record: Record, error: Exception) -> Body:
         method=clean(record.method),
         policy=clean(record.policy),
         rule=clean(record.rule),
+        shadow=record.shadow,
         reason=clean(reason),
         trace_id=clean(record.trace_id),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from callgate.types import Front, Outcome, Principal
+from callgate.types import Front, Outcome, Principal, Shadow
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -15,7 +15,8 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
     ``rule`` decided under policy version ``policy``; ``reason`` says it in a sentence; ``error_code`` is the
     JSON-RPC code that the client got. Durations are nanoseconds (``upstream_ns`` is the server's share), sizes
-    bytes. The journal reads ``arguments`` after the call, in its own thread: nobody may change them.
+    bytes. ``shadow`` is what rules in shadow mode would have done. The journal reads ``arguments`` after the call, in
+    its own thread: nobody may change them.
     """
 
     id: int
@@ -35,3 +36,5 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     bytes_in: int = 0
     bytes_out: int = 0
     trace_id: str = ""
+    shadow: Shadow | None = None
+    guard: tuple[Mapping[str, Any], ...] = ()

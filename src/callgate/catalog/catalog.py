@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from callgate.catalog.classes import BELIEVED, Classes
 from callgate.catalog.names import SEPARATOR
-from callgate.catalog.parts import Part, compile_part
+from callgate.catalog.parts import Part, compile_part, held_back
+from callgate.catalog.screening import OPEN, Screen
 from callgate.catalog.snapshot import EVERYTHING, changes, compile_view, compile_views
 from callgate.catalog.uri_form import native
 from callgate.catalog.view import View
@@ -37,6 +39,7 @@ class Catalog:
         self,
         changed: Callable[[Changes], None] = lambda changes: None,
         prepare: Callable[[Sequence[Tool]], None] = lambda tools: None,
+        screen: Screen = OPEN,
     ) -> None:
         self.version = 0
         self.views: Mapping[str, View] = compile_views({}, (), {})
@@ -45,32 +48,57 @@ class Catalog:
         self._virtual: Mapping[str, VirtualServer] = {}
         self._down: frozenset[str] = frozenset()
         self._arrived: dict[str, Listing] = {}
+        self._compiling: Mapping[str, Listing] = {}
         self._sources: Mapping[str, Source] = {}
+        self._classes: Mapping[str, Classes] = {}
         self._changed = changed
         self._prepare = prepare
+        self._screen = screen
+        self._held: Mapping[str, str] = {}
         self._work: asyncio.Task[None] | None = None
 
-    def configure(self, servers: Mapping[str, Server], virtual: Mapping[str, VirtualServer]) -> None:
+    def configure(
+        self, servers: Mapping[str, Server], virtual: Mapping[str, VirtualServer], *, believed: bool = True
+    ) -> None:
         """Take over the configured servers and virtual servers; tools of servers that are gone disappear at once, and
         so do those of another program or URL under the old name: what the old one claimed must not judge the new one.
+        ``believed`` is for servers whose ``annotations`` are ``auto``.
         """
         self._order = tuple(name for name, server in servers.items() if not server.disabled)
         self._virtual = dict(virtual)
         before, self._sources = self._sources, {name: _source(servers[name]) for name in self._order}
         self.parts = {name: part for name, part in self.parts.items() if self._still(name, before)}
         self._arrived = {name: listing for name, listing in self._arrived.items() if self._still(name, before)}
+        self._compiling = {name: listing for name, listing in self._compiling.items() if self._still(name, before)}
+        classes, self._classes = self._classes, {n: Classes(servers[n], believed=believed) for n in self._order}
+        stale = [name for name in self.parts if self._classes[name] != classes.get(name, BELIEVED)]
+        self.parts = {**self.parts, **{name: self._part(self.parts[name].listing) for name in stale}}
         self._down &= frozenset(self._order)
         self._swap()
 
     def restore(self, listings: Mapping[str, Listing]) -> None:
         """Take over listings of an earlier run, so that the first list is complete before any server answers."""
-        known = {name: compile_part(each) for name, each in listings.items() if name in self._order}
+        mine = tuple(each for name, each in listings.items() if name in self._order)
+        known = _compile_all(mine, self._classes, self._screen)
         self.parts = {**self.parts, **known}
+        self._held = self._screen.across(self.parts, self._order)
         self._swap()
 
     def arrived(self, listing: Listing) -> None:
         """A server listed its tools."""
         self._arrived[listing.server] = listing
+        self._begin()
+
+    def screened_anew(self, servers: Iterable[str] = ()) -> None:
+        """What servers listed (all of them, if none is named) is judged by the guard once more."""
+        newest = {**{name: part.listing for name, part in self.parts.items()}, **self._compiling}
+        names = set(servers) or set(newest)
+        again = {name: listing for name, listing in newest.items() if name in names}
+        self._arrived = {**again, **self._arrived}
+        if self._arrived:
+            self._begin()
+
+    def _begin(self) -> None:
         if self._work is None or self._work.done():
             self._work = asyncio.get_running_loop().create_task(self._compile(), name="catalog")
 
@@ -87,9 +115,10 @@ class Catalog:
         """What doors show to somebody for whom these servers list something else: a client session, or a principal,
         with a link of its own to a server whose lists depend on the link. Not kept, and shown to nobody else.
         """
-        own = {name: compile_part(each) for name, each in listings.items() if name in self._order}
+        own = {name: self._part(each) for name, each in listings.items() if name in self._order}
         parts = {**self.parts, **own}
-        present = {name: parts[name] for name in self._order if name in parts}
+        held = self._screen.across(parts, self._order) if self._screen.strict else {}
+        present = {name: held_back(parts[name], held) for name in self._order if name in parts}
         views = {}
         for door in doors:
             if door in self.views:
@@ -128,32 +157,54 @@ class Catalog:
 
     async def _compile(self) -> None:
         while self._arrived:
-            batch, self._arrived, sources = self._arrived, {}, self._sources
-            fresh = await asyncio.to_thread(_compile_all, tuple(batch.values()))
-            known = {name: part for name, part in fresh.items() if self._still(name, sources)}
-            self.parts = {**self.parts, **known}
-            self._down -= frozenset(known)
-            await self._swap_off_loop()
+            batch, self._arrived, sources, classes = self._arrived, {}, self._sources, self._classes
+            self._compiling = batch
+            try:
+                fresh = await asyncio.to_thread(_compile_all, tuple(batch.values()), classes, self._screen)
+                await self._swap_off_loop(fresh, sources, classes)
+            finally:
+                self._compiling = {}
+
+    def _part(self, listing: Listing) -> Part:
+        classes = self._classes.get(listing.server, BELIEVED)
+        return compile_part(listing, classes, self._screen.listing(listing))
 
     def _still(self, name: str, sources: Mapping[str, Source]) -> bool:
         """Whether the server is configured and still comes from where ``sources`` say."""
         return name in self._sources and self._sources[name] == sources.get(name)
 
-    async def _swap_off_loop(self) -> None:
-        """Compile in a thread; start again when the configuration changed meanwhile."""
+    async def _swap_off_loop(
+        self, fresh: Mapping[str, Part], sources: Mapping[str, Source], classes: Mapping[str, Classes]
+    ) -> None:
+        """Compile in a thread; start again when the configuration changed meanwhile. Nothing of ``fresh`` is shown
+        before it was compared with what other servers list.
+        """
         while True:
             before = self.version
-            views, changed = await asyncio.to_thread(self._compiled)
+            known = {name: part for name, part in fresh.items() if self._still(name, sources)}
+            for name in known:
+                if self._classes.get(name) != classes.get(name):  # the operator said something else meanwhile
+                    known[name] = self._part(known[name].listing)
+            parts, down = {**self.parts, **known}, self._down - frozenset(known)
+            held, views, changed = await asyncio.to_thread(self._compiled, parts, down)
             if before == self.version:
+                self.parts, self._down, self._held = parts, down, held
                 return self._take(views, changed)
 
-    def _compiled(self) -> tuple[Mapping[str, View], Changes]:
-        views = compile_views(self.parts, self._order, self._virtual, self._down)
+    def _compiled(
+        self, parts: Mapping[str, Part], down: frozenset[str]
+    ) -> tuple[Mapping[str, str], Mapping[str, View], Changes]:
+        held = self._screen.across(parts, self._order)
+        views = self._views(parts, held, down)
         self._prepare(views[EVERYTHING].tools)
-        return views, changes(self.views, views)
+        return held, views, changes(self.views, views)
+
+    def _views(self, parts: Mapping[str, Part], held: Mapping[str, str], down: frozenset[str]) -> Mapping[str, View]:
+        shown = {name: held_back(part, held) for name, part in parts.items()} if held else parts
+        return compile_views(shown, self._order, self._virtual, down)
 
     def _swap(self) -> None:
-        views = compile_views(self.parts, self._order, self._virtual, self._down)
+        views = self._views(self.parts, self._held, self._down)
         self._take(views, changes(self.views, views))
 
     def _take(self, views: Mapping[str, View], changed: Changes) -> None:
@@ -184,11 +235,12 @@ def _source(server: Server) -> Source:
     return server.command, server.args, server.env, server.cwd, server.url, server.headers, server.protocol
 
 
-def _compile_all(listings: tuple[Listing, ...]) -> dict[str, Part]:
+def _compile_all(listings: tuple[Listing, ...], classes: Mapping[str, Classes], screen: Screen) -> dict[str, Part]:
     parts = {}
     for listing in listings:
         try:
-            parts[listing.server] = compile_part(listing)
+            believed = classes.get(listing.server, BELIEVED)
+            parts[listing.server] = compile_part(listing, believed, screen.listing(listing))
         except Exception:  # whatever a server lists, the lists of the others are compiled
             log.exception("the list of server %s cannot be used", listing.server)
     return parts

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from callgate.catalog.classes import BELIEVED, Classes
 from callgate.catalog.headers import BadAnnotation, header_arguments
 from callgate.catalog.names import exposed_name
+from callgate.catalog.screening import OPEN, Screened, Shown
 from callgate.catalog.tasks import as_task, task_support
 from callgate.catalog.uri_form import expose
 from callgate.catalog.view import PROMPTS, RESOURCES, TEMPLATES
@@ -39,14 +41,17 @@ class Part(msgspec.Struct, frozen=True):
     apps: frozenset[str] = frozenset()
 
 
-def compile_part(listing: Listing) -> Part:
-    """Compile what one server listed; tools that must not be shown are left out with a line in the log."""
+def compile_part(listing: Listing, classes: Classes = BELIEVED, screened: Screened | None = None) -> Part:
+    """Compile what one server listed; tools that must not be shown are left out with a line in the log. What the guard
+    made of the listing (``screened``) counts instead of what was listed.
+    """
+    screened = OPEN.listing(listing) if screened is None else screened
     tools: dict[str, Tool] = {}
     native: dict[str, bytes] = {}
     exposed: dict[str, bytes] = {}
     older: dict[str, tuple[bytes, bytes]] = {}
-    for definition in listing.tools:
-        tool = _tool(listing, definition)
+    for definition, withheld in screened.tools:
+        tool = _tool(listing, definition, classes, withheld)
         if tool is None or tool.name in tools:
             log.warning("server %s: tool %r is left out", listing.server, definition.get("name"))
             continue
@@ -58,8 +63,8 @@ def compile_part(listing: Listing) -> Part:
         if for_old is not definition:
             older[tool.name] = encode(for_old), encode(as_task(listing, for_legacy(shown)))
     ordered = tuple(tools[name] for name in sorted(tools))
-    others, bodies = _others(listing)
-    apps = frozenset(each["name"] for each in listing.tools if _for_apps_only(each))
+    others, bodies = _others(listing, screened)
+    apps = frozenset(each["name"] for each, _ in screened.tools if _for_apps_only(each))
     return Part(listing, ordered, native, exposed, older, others, bodies, apps)
 
 
@@ -107,8 +112,9 @@ def exposed_meta(server: str, meta: JSON) -> JSON:
     return shown
 
 
-def _others(listing: Listing) -> tuple[dict[str, tuple[Tool, ...]], dict[str, dict[str, bytes]]]:
-    lists = {PROMPTS: listing.prompts, RESOURCES: listing.resources, TEMPLATES: listing.templates}
+def _others(listing: Listing, screened: Screened) -> tuple[dict[str, tuple[Tool, ...]], dict[str, dict[str, bytes]]]:
+    resources: tuple[Shown, ...] = tuple((each, "") for each in listing.resources)
+    lists = {PROMPTS: screened.prompts, RESOURCES: resources, TEMPLATES: screened.templates}
     others: dict[str, tuple[Tool, ...]] = {}
     bodies: dict[str, dict[str, bytes]] = {}
     for method, entries in lists.items():
@@ -116,8 +122,8 @@ def _others(listing: Listing) -> tuple[dict[str, tuple[Tool, ...]], dict[str, di
             continue
         found: dict[str, Tool] = {}
         bodies[method] = {}
-        for definition in entries:
-            entry, body = _entry(listing.server, method, definition)
+        for definition, withheld in entries:
+            entry, body = _entry(listing.server, method, definition, withheld)
             if entry.name in found:
                 log.warning("server %s: %s is listed twice; the first one is shown", listing.server, entry.name[:200])
                 continue
@@ -127,16 +133,19 @@ def _others(listing: Listing) -> tuple[dict[str, tuple[Tool, ...]], dict[str, di
     return others, bodies
 
 
-def _entry(server: str, method: str, definition: JSON) -> tuple[Tool, bytes]:
+def _entry(server: str, method: str, definition: JSON, withheld: str) -> tuple[Tool, bytes]:
     """A prompt, resource or template, and its definition as aggregates show it. Getting one is reading."""
     key, prefix = KEYS[method]
     name = definition[key]
     exposed = exposed_name(server, name) if method == PROMPTS else expose(server, name)
-    entry = Tool(server, prefix + name, exposed, encode(definition), read_only=True, destructive=False)
+    entry = Tool(
+        server, prefix + name, exposed, encode(definition), read_only=True, destructive=False, operation="read",
+        withheld=withheld,
+    )  # fmt: skip
     return entry, encode({**definition, key: exposed})
 
 
-def _tool(listing: Listing, definition: Mapping[str, Any]) -> Tool | None:
+def _tool(listing: Listing, definition: Mapping[str, Any], classes: Classes, withheld: str) -> Tool | None:
     server, name = listing.server, definition.get("name")
     if not isinstance(name, str) or not name or name.startswith((PROMPT, RESOURCE, METHOD)):
         return None  # a tool must not pass for a prompt or resource in a rule
@@ -145,8 +154,7 @@ def _tool(listing: Listing, definition: Mapping[str, Any]) -> Tool | None:
     except BadAnnotation as why:
         log.warning("server %s: tool %r: %s", server, name, why)
         return None
-    hints = definition.get("annotations")
-    hints = hints if isinstance(hints, dict) else {}
+    facts = classes.facts(name, definition.get("annotations"))
     description = definition.get("description")
     return Tool(
         server=server,
@@ -154,10 +162,39 @@ def _tool(listing: Listing, definition: Mapping[str, Any]) -> Tool | None:
         exposed=exposed_name(server, name),
         definition=encode(definition),
         description=description if isinstance(description, str) else "",
-        read_only=hints.get("readOnlyHint") is True,
-        destructive=hints.get("destructiveHint") is not False,
-        idempotent=hints.get("idempotentHint") is True,
-        open_world=hints.get("openWorldHint") is not False,
+        read_only=facts.read_only,
+        destructive=facts.destructive,
+        idempotent=facts.idempotent,
+        open_world=facts.open_world,
         header_arguments=mirrored,
         task_support=task_support(listing, definition),
+        operation=facts.operation,
+        withheld=withheld,
     )
+
+
+def held_back(part: Part, held: Mapping[str, str]) -> Part:
+    """The part with these entries (``server/name``) held back, and why."""
+    if not any(tool.native in held for tool in _all(part)):
+        return part
+    return msgspec.structs.replace(
+        part,
+        tools=tuple(_held(tool, held) for tool in part.tools),
+        others={method: tuple(_held(each, held) for each in entries) for method, entries in part.others.items()},
+    )
+
+
+def withheld(part: Part) -> list[Tool]:
+    """The entries that are neither listed nor callable."""
+    return [entry for entry in _all(part) if entry.withheld]
+
+
+def _all(part: Part) -> Iterator[Tool]:
+    yield from part.tools
+    for entries in part.others.values():
+        yield from entries
+
+
+def _held(entry: Tool, held: Mapping[str, str]) -> Tool:
+    why = held.get(entry.native)
+    return entry if why is None or entry.withheld else msgspec.structs.replace(entry, withheld=why)

@@ -79,7 +79,7 @@ def compile_view(
         view = msgspec.structs.replace(view, description=virtual[name].description)
     else:
         view = _aggregate(door, parts.values(), None)
-    return _without(view, down) if down else view
+    return _without(view, down) if down or _holds(view) else view
 
 
 def changes(before: Mapping[str, View], after: Mapping[str, View]) -> dict[str, frozenset[str]]:
@@ -103,7 +103,12 @@ def _without(view: View, down: Collection[str]) -> View:
 
 
 def _up(entries: Iterable[Tool], down: Collection[str]) -> tuple[Tool, ...]:
-    return tuple(entry for entry in entries if entry.server not in down)
+    return tuple(entry for entry in entries if entry.server not in down and not entry.withheld)
+
+
+def _holds(view: View) -> bool:
+    """Whether the guard holds an entry back: it is found by name, so that a call is told why."""
+    return any(entry.withheld for entries in (view.tools, *view.others.values()) for entry in entries)
 
 
 def _server_view(name: str, part: Part | None) -> View:

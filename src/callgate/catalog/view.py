@@ -105,7 +105,22 @@ class View(msgspec.Struct, frozen=True):
             raise self.unknown_resource(exposed)
         if self.wanted is not None and not self.wanted.fullmatch(f"{server}/{uri}"):
             return None
-        return Tool(server, RESOURCE + uri, exposed, b"{}", read_only=True, destructive=False)
+        held = self._of_held_template(server, uri)
+        if held is not None:
+            return held
+        return Tool(server, RESOURCE + uri, exposed, b"{}", read_only=True, destructive=False, operation="read")
+
+    def _of_held_template(self, server: str, uri: str) -> Tool | None:
+        """The template that a URI was made of, where the guard holds it back and no other one begins like the URI."""
+        mine = [each for each in self.templates.values() if each.server == server]
+        found = None
+        for each in mine if any(each.withheld for each in mine) else ():
+            start = each.name.removeprefix(RESOURCE).partition("{")[0]
+            if start and uri.lower().startswith(start.lower()):  # servers may not tell them apart
+                if not each.withheld:
+                    return None
+                found = each
+        return found
 
     def unknown_resource(self, exposed: str) -> NotFound:
         """What is said of a URI that leads nowhere: the same whether or not its server exists."""

@@ -30,6 +30,11 @@ app["--help"].group = app["--version"].group = Group("Options", sort_key=3)
 policy = App(name="policy", help="Test and explain policy files.", version_flags=[], group=NOUNS)
 policy.command("callgate.cli.policy:run_tests", name="test", help="Run the tests that stand in the policy files.")
 policy.command("callgate.cli.policy:explain", name="explain", help="Show what every rule says of a call.")
+policy.command(
+    "callgate.cli.policy_change:diff", name="diff", help="Show what would change for whom under another policy."
+)
+policy.command("callgate.cli.policy_change:replay", name="replay", help="Judge recorded calls by another policy.")
+policy.command("callgate.cli.policy_change:coverage", name="coverage", help="Show which rules tests decide by.")
 
 agent = App(name="agent", help="Show agents, make their secrets, end their tokens.", version_flags=[], group=NOUNS)
 agent.command("callgate.cli.agent:ls", name="ls", help="List the agents.")
@@ -48,6 +53,12 @@ config = App(name="config", help="Show the settings and where they come from.", 
 config.command("callgate.cli.settings:show", name="show", help="Show every setting and its value.")
 config.command("callgate.cli.settings:schema", name="schema", help="Print the JSON Schema of callgate.yaml.")
 
+catalog = App(name="catalog", help="Look at definitions that changed, and approve them.", version_flags=[], group=NOUNS)
+catalog.command("callgate.cli.catalog:pending", name="pending", help="List what waits for an operator.")
+catalog.command("callgate.cli.catalog:diff", name="diff", help="Show how a definition differs from the approved one.")
+catalog.command("callgate.cli.catalog:approve", name="approve", help="Approve definitions.")
+catalog.command("callgate.cli.catalog:reject", name="reject", help="Reject definitions.")
+
 secret = App(name="secret", help="Keep the secrets that servers need.", version_flags=[], group=NOUNS)
 secret.command("callgate.cli.secret:set_", name="set", help="Keep a value, read from stdin or asked for.")
 secret.command("callgate.cli.secret:ls", name="ls", help="List the names, never the values.")
@@ -62,6 +73,7 @@ COMMANDS = {
     "logout": ("callgate.cli.login:logout", "Sign out."),
     "whoami": ("callgate.cli.login:whoami", "Show who you are at a gateway."),
     "logs": ("callgate.cli.logs:logs", "Show recorded calls."),
+    "usage": ("callgate.cli.usage:usage", "Show what was used, and how much of the quotas."),
     "why": ("callgate.cli.why:why", "Explain why one call was allowed or denied."),
     "doctor": ("callgate.cli.doctor:doctor", "Say what is wrong here, and the exact fix."),
     "stdio": ("callgate.cli.stdio:stdio", "Serve one client over stdin and stdout."),
@@ -71,6 +83,7 @@ for order, (name, (where, says)) in enumerate(COMMANDS.items()):
 app.command(agent)
 app.command(people)
 app.command(policy)
+app.command(catalog)
 app.command(config)
 app.command(secret)
 
@@ -111,7 +124,14 @@ def usage(error: CycloptsError, arguments: Sequence[str]) -> UsageError:
     """A mistake on the command line, with the nearest name where there is one."""
     message, _, near = " ".join(str(error).split()).partition(" Did you mean ")
     near = near.partition("? ")[0].rstrip("?")
-    nouns = {"agent": " agent", "people": " people", "policy": " policy", "config": " config", "secret": " secret"}
+    nouns = {
+        "agent": " agent",
+        "people": " people",
+        "policy": " policy",
+        "catalog": " catalog",
+        "config": " config",
+        "secret": " secret",
+    }
     command = next((text for text in arguments if text in COMMANDS or text in nouns), "")
     if command == "secret":  # what was written there by mistake may be one
         message = re.sub(r"=.*", "=…", message)

@@ -22,6 +22,7 @@ SERVERS = (
     Column("ERA", field("era"), keep=True),
     Column("BUSY", field("in_flight"), right=True),
     Column("RESTARTS", field("restarts"), right=True),
+    Column("HELD BACK", field("quarantined"), right=True),
     Column("REASON", field("reason")),
 )
 
@@ -60,7 +61,10 @@ def ls(server: str | None = None, /, *, output: Output = None, where: Where = HE
 async def _ls(server: str | None, output: Output, where: Where) -> None:
     async with Remote(where) as gateway:
         if server is None:
-            emit((await gateway.admin("servers"))["servers"], SERVERS, output)
+            servers = (await gateway.admin("servers"))["servers"]
+            emit(servers, SERVERS, output)
+            if any(each["quarantined"] for each in servers):
+                say("What the guard holds back: `callgate catalog pending`.")
         else:
             tools = (await gateway.admin("tools", {"server": server}))["tools"]
             emit(tools, TOOLS, output)

@@ -39,7 +39,10 @@ def run_tests(*files: Path, config: Config = None, output: Output = None) -> int
     files
         Policy files, together one policy. Default: the policy of the configuration.
     """
-    results = policy_of(files, config).run_tests()
+    from callgate.policy import believing
+
+    policy = policy_of(files, config)
+    results = policy.run_tests()
     rows = [
         {
             "result": "pass" if each.passed else "FAIL",
@@ -60,6 +63,8 @@ def run_tests(*files: Path, config: Config = None, output: Output = None) -> int
         if results
         else "There are no tests in the policy."
     )
+    if trusting := believing(policy):
+        say(f"Allow by what is known of a tool, which may be a claim of its server: {', '.join(trusting)}.")
     return 1 if failed else 0
 
 
@@ -139,7 +144,8 @@ def _told(policy: Policy, imagined: Imagined, name: str, given: dict[str, Any]) 
     via: Literal["anonymous", "key", "jwt"] = "anonymous" if stranger else "jwt" if imagined.issuer else "key"
     who = Principal(key="", via=via, **imagined.caller)
     server, _, own = name.partition("/")
-    tool = Tool(server, own, name, b"{}", read_only=imagined.read_only, destructive=not imagined.read_only)
+    tool = Tool(server, own, name, b"{}", read_only=imagined.read_only, destructive=not imagined.read_only,
+                operation="read" if imagined.read_only else "")  # fmt: skip
     explanation = policy.explain(Call(0, who, tool, given, Front(), 0))
     return {"explanation": explanation, "text": render_explanation(explanation)}
 

@@ -6,11 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .addresses import Address, parse_address
+from .allowance import Allowance, allowance, share
 from .document import Document, decode, parse_document, read_document
 from .kinds import Bytes, Count, Seconds, Text, doc
 from .load import Loaded, Origin, load
 from .model import Audit, Egress, Kubernetes, Limits, OnePassword, Secrets, Server, Settings, Vault, VirtualServer
 from .model_auth import UpstreamAuth
+from .model_guard import Guard, MaxResult, ToolGuard
 from .model_identity import (
     Agent,
     App,
@@ -23,6 +25,8 @@ from .model_identity import (
     Provider,
     Workload,
 )
+from .model_policy import PolicyLayer, ToolClass
+from .model_quotas import Price, Quota, QuotasStore, QuotaTo
 from .references import STORES, is_reference, places, read_here, stored_name, taken_apart, variable_of
 from .render import render
 from .schema import schema, schema_text
@@ -35,6 +39,7 @@ __all__ = [
     "STORES",
     "Address",
     "Agent",
+    "Allowance",
     "App",
     "Audit",
     "Bytes",
@@ -43,26 +48,36 @@ __all__ = [
     "Document",
     "Egress",
     "Federation",
+    "Guard",
     "Identity",
     "Issuer",
     "Key",
     "Kubernetes",
     "Limits",
     "Loaded",
+    "MaxResult",
     "OAuth",
     "OnePassword",
     "Origin",
+    "PolicyLayer",
+    "Price",
     "Provider",
+    "Quota",
+    "QuotaTo",
+    "QuotasStore",
     "Row",
     "Seconds",
     "Secrets",
     "Server",
     "Settings",
     "Text",
+    "ToolClass",
+    "ToolGuard",
     "UpstreamAuth",
     "Vault",
     "VirtualServer",
     "Workload",
+    "allowance",
     "changes",
     "decode",
     "doc",
@@ -76,6 +91,7 @@ __all__ = [
     "render",
     "schema",
     "schema_text",
+    "share",
     "show",
     "stored_name",
     "taken_apart",

@@ -18,10 +18,13 @@ from .clients import NAME
 from .document import Document, missing
 from .egress_checks import check_egress
 from .federation_checks import check_federation
+from .guard_checks import check_guard
 from .kinds import ALGORITHMS
 from .model import Server, Settings
 from .node import Path_
+from .policy_checks import check_classes
 from .provider_checks import check_sign_in
+from .quota_checks import check_quotas
 from .secret_checks import check_secrets
 
 _SCOPE = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")  # RFC 6749, section 3.3
@@ -35,7 +38,9 @@ def check(settings: Settings, document: Document) -> Iterator[ConfigError]:
         yield from _name(name, "servers", document)
         yield from _server(name, server, document)
     yield from check_apart(settings.servers, document)
+    yield from check_classes(settings, document)
     yield from check_providers(settings, document)
+    yield from check_quotas(settings, document)
     for name in settings.virtual_servers:
         yield from _name(name, "virtual_servers", document)
         for key in ("tools", "prompts", "resources"):
@@ -46,6 +51,7 @@ def check(settings: Settings, document: Document) -> Iterator[ConfigError]:
     yield from check_secrets(settings, document)
     yield from check_egress(settings.egress, document)
     yield from check_federation(settings, document)
+    yield from check_guard(settings, document)
     yield from _listeners(settings, document)
 
 

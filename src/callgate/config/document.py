@@ -21,13 +21,14 @@ class Document:
     """A parsed file, or the part of one.
 
     ``data`` is the content as dicts, lists and scalars; ``file`` the name for messages; ``text`` the whole text
-    of the file.
+    of the file. ``narrows``: a policy that can only take away from the others.
     """
 
-    __slots__ = ("_root", "data", "file", "text")
+    __slots__ = ("_root", "data", "file", "narrows", "text")
 
-    def __init__(self, root: Node, text: str) -> None:
+    def __init__(self, root: Node, text: str, *, narrows: bool = False) -> None:
         self._root = root
+        self.narrows = narrows
         self.data: Any = root.plain()
         self.file = root.source.name
         self.text = text
@@ -51,6 +52,10 @@ class Document:
             place = node.key_place(step) if isinstance(step, str) and (key or not last) else child.place()
             node = child
         return place
+
+    def narrowing(self) -> Document:
+        """The same document as a policy that can only take away."""
+        return Document(self._root, self.text, narrows=True)
 
     def at(self, path: Path_) -> Document:
         """The part of this document at ``path``; its places still point into the whole file.

@@ -22,6 +22,7 @@ from .decode import decode_node, dotted, fields, is_struct, kind, split
 from .document import Document, missing, read_document
 from .layers import Layer, from_environment, from_flags, merge_files, merge_values, node_at
 from .model import Settings
+from .model_policy import PolicyLayer
 from .node import Node, Path_, Source, Span, Step, together
 
 FILE_NAME = "callgate.yaml"
@@ -174,17 +175,18 @@ class _Loading:
         if isinstance(value, dict):
             yield document.at(("policy",))
             return
-        paths: list[tuple[str, Path_]] = [(value, ("policy",))] if isinstance(value, str) else []
+        paths: list[tuple[str | PolicyLayer, Path_]] = [(value, ("policy",))] if isinstance(value, str) else []
         if isinstance(value, tuple):
-            paths = [(text, ("policy", at)) for at, text in enumerate(value)]
-        for text, at in paths:
-            path = Path(text)
+            paths = [(each, ("policy", at)) for at, each in enumerate(value)]
+        for each, at in paths:
+            path, narrows = (Path(each), False) if isinstance(each, str) else (Path(each.file), each.narrows)
             self.files.append(path)
             if not path.exists():
                 self.problems.append(missing(path, document.place(at), "policy file", self.shown(path)))
                 continue
             try:
-                yield read_document(path, self.shown(path))
+                read = read_document(path, self.shown(path))
+                yield read.narrowing() if narrows else read
             except ConfigError as error:
                 self.note(error)
 
@@ -276,8 +278,11 @@ def _resolve(parent: Node, key: Step, base: Path) -> None:
     if node is None or node.kind == "map" or (node.kind == "scalar" and not node.raw):
         return
     if node.kind == "list":
-        for at in node.items:
-            _resolve(node, at, base)
+        for at, entry in node.items.items():
+            if entry.kind == "map":  # a layer of the policy
+                _resolve(entry, "file", base)
+            else:
+                _resolve(node, at, base)
         return
     try:
         path = str(Path(os.path.normpath(Path(node.source.folder or base) / Path(node.raw).expanduser())))

@@ -11,7 +11,10 @@ from msgspec import field
 
 from .kinds import Bytes, Count, Seconds, Section, Text, doc
 from .model_auth import UpstreamAuth
+from .model_guard import Guard
 from .model_identity import Identity
+from .model_policy import PolicyLayer, ToolClass
+from .model_quotas import Price, Quota, QuotasStore
 from .units import SECONDS
 
 
@@ -74,6 +77,16 @@ class Server(Section, frozen=True):
         str | None, doc("HTTP proxy for `url`; default: `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` of the environment.")
     ] = None
     auth: Annotated[UpstreamAuth, doc("Whose identity `url` is shown.")] = field(default_factory=UpstreamAuth)
+    annotations: Annotated[
+        Literal["auto", "trusted", "ignored"],
+        doc(
+            "Whether policy believes what the server says of its tools (`readOnlyHint` …). `ignored`: only `classify` counts. `auto`: believed while `listen` and the host of `public_url` are loopback addresses, where the user of this machine runs the servers."
+        ),
+    ] = "auto"
+    classify: Annotated[
+        dict[str, ToolClass],
+        doc("What the operator says of tools, by globs over their names; a later glob comes first."),
+    ] = field(default_factory=dict)
 
 
 class VirtualServer(Section, frozen=True):
@@ -239,7 +252,22 @@ class Settings(Section, frozen=True):
     )
     identity: Annotated[Identity, doc("Who may come in.")] = field(default_factory=Identity)
     policy: Annotated[
-        str | tuple[str, ...] | dict[str, Any] | None, doc("A policy file, a list of files, or the policy itself.")
+        str | tuple[str | PolicyLayer, ...] | dict[str, Any] | None,
+        doc(
+            "A policy file, a list of files, or the policy itself. In a list, `{file: team.yaml, narrows: true}` is a file that can only take away."
+        ),
+    ] = None
+    guard: Annotated[Guard, doc("Checks of definitions, arguments and results.")] = field(default_factory=Guard)
+    quotas: Annotated[tuple[Quota, ...], doc("Rates, concurrency, quotas and budgets.")] = ()
+    prices: Annotated[
+        dict[str, float | Price],
+        doc(
+            "What calls cost, by globs over `server/tool`; of several the last one counts. A number is the price of one call."
+        ),
+    ] = field(default_factory=dict)
+    quotas_store: Annotated[
+        str | QuotasStore | None,
+        doc("Where several gateways count together, or its URL alone. Default: each gateway counts in its `data_dir`."),
     ] = None
     audit: Annotated[Audit, doc("The record of every call.")] = field(default_factory=Audit)
     secrets: Annotated[Secrets, doc("Where references to secrets lead.")] = field(default_factory=Secrets)

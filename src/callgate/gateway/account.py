@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from callgate.audit import Record, new_id, show_id
-from callgate.errors import CallgateError, Denied, Overloaded, UpstreamError, UpstreamTimeout
+from callgate.errors import CallgateError, Denied, Overloaded, QuotaExceeded, UpstreamError, UpstreamTimeout
 from callgate.gateway.pipeline import Asked, answer
 from callgate.types import Answer, Front, Outcome, Principal
 from callgate.upstream import without_last_words
@@ -35,6 +35,11 @@ async def governed(asked: Asked, house: House) -> Answer:
         house.places.take(asked.principal.key, house.settings.limits.max_calls)
         try:
             reply = await answer(asked, house)
+            if asked.charge is not None or asked.leg:
+                reply = house.counting.spent(asked, reply)
+        except BaseException as error:
+            house.counting.failed(asked, error)
+            raise
         finally:
             house.places.give_back(asked.principal.key)
     except CallgateError as error:
@@ -94,6 +99,8 @@ def _observe(entry: Record, house: House) -> None:
 def _answered(asked: Asked, reply: Answer) -> Record:
     if reply.error is not None:
         return _entry(asked, "failed", reply.error.message, reply.error.code)
+    if asked.guard and not asked.sent:  # the guard answered in the server's place
+        return _entry(asked, "refused", asked.guard[0]["says"], None, len(reply.result))
     reason = ASKED_BACK if reply.result_type == "input_required" else asked.verdict.reason
     return _entry(asked, "tool_error" if reply.is_error else "ok", reason, None, len(reply.result))
 
@@ -106,7 +113,7 @@ def _refused(asked: Asked, error: CallgateError) -> Record:
     outcome: Outcome = "refused"
     if isinstance(error, UpstreamError):
         outcome = "timeout" if isinstance(error, UpstreamTimeout) else "failed"
-    return _entry(asked, outcome, error.message, error.rpc_code)
+    return _entry(asked, outcome, error.record if isinstance(error, QuotaExceeded) else error.message, error.rpc_code)
 
 
 def _entry(asked: Asked, outcome: Outcome, reason: str, code: int | None = None, size: int = 0) -> Record:
@@ -116,5 +123,5 @@ def _entry(asked: Asked, outcome: Outcome, reason: str, code: int | None = None,
     return Record(
         asked.id, asked.principal, asked.front, asked.method, server, name, asked.arguments, outcome,
         verdict.rule, verdict.policy, reason, code, now - asked.received, now - asked.sent if asked.sent else 0,
-        asked.size, size, asked.trace_id,
+        asked.size, size, asked.trace_id, verdict.shadow, asked.guard,
     )  # fmt: skip

@@ -53,7 +53,9 @@ def of_read(answer: Answer, asked: Asked, house: House) -> Answer:
 
 def open_to_all(house: House) -> bool:
     """Whether everybody who reaches the gateway may see everything: there is no rule and nobody needs a credential."""
-    return house.policy.default == "allow" and not house.policy.rules and house.recogniser.anonymous is not None
+    policy = house.policy
+    ruled = policy.default == "deny" or policy.rules or policy.treats
+    return not ruled and house.recogniser.anonymous is not None
 
 
 def _lifetime(hint: msgspec.Raw | None) -> int:

@@ -51,7 +51,7 @@ async def read(inbound: Inbound, front: Front, house: House) -> Reply:
     params, method = inbound.params, inbound.method
     prefix, member, listed = READS[method]
     view = await house.view_for(front, inbound.principal)
-    if listed not in view.others and not house.catalog.awaited(view):
+    if listed not in view.others and not house.catalog.awaited(view) and not house.guard.book.spills:
         raise no_method(method, front.era)
     name, arguments = params.get(member), params.get("arguments", {}) if method == "prompts/get" else {}
     if not isinstance(name, str) or not isinstance(arguments, dict):

@@ -61,7 +61,7 @@ async def in_session(inbound: Inbound, house: House) -> Reply:
         # In this era an HTTP error status is about the transport; a client may not look into its body.
         # What a 403 says is in its header, and there is no other way to say it.
         said = failure(inbound.id, error, modern=False)
-        return said if said.challenge else msgspec.structs.replace(said, status=200)
+        return said if said.challenge else msgspec.structs.replace(said, status=200, headers=b"")
     except asyncio.CancelledError:
         if len(session.questions):
             await asyncio.sleep(0)  # what was asked for it is taken back before it is answered

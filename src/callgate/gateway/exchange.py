@@ -14,6 +14,7 @@ import msgspec
 
 from callgate.gateway.bus import SUBSCRIBING
 from callgate.gateway.finding import ABOUT_TASKS
+from callgate.gateway.guarding import given
 from callgate.gateway.reentry import reenter
 from callgate.gateway.rounds import ASKING, INPUT_REQUIRED, askable, naming
 from callgate.gateway.task_answers import told
@@ -31,6 +32,8 @@ def exchange(permitted: Permitted, asked: Asked, house: House) -> Awaitable[Answ
     if asked.conduct.ask is not None:
         asked.conduct = naming(asked.conduct, call)
     if call.method != "tools/call":
+        if asked.kept is not None:
+            return given(asked.kept, asked)
         if call.method in SUBSCRIBING:
             return house.subscriptions.exchange(permitted, asked)
         if call.method in ABOUT_TASKS:
@@ -39,7 +42,8 @@ def exchange(permitted: Permitted, asked: Asked, house: House) -> Awaitable[Answ
 
         def onward(each: Permitted, conduct: Conduct) -> Coroutine[Any, Any, Answer]:
             mine = asked if conduct is asked.conduct else msgspec.structs.replace(asked, conduct=conduct)
-            return _onward(each, mine, house)
+            work = _onward(each, mine, house)
+            return work if asked.charge is None else asked.charge.during(work)
 
         return made(permitted, asked.conduct, house, onward, fresh=asked.round is None)
     return _onward(permitted, asked, house)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from callgate.catalog import SEPARATOR, View, flaw
 from callgate.errors import Denied, NotFound, UpstreamUnavailable, nearest
+from callgate.gateway.guarding import kept_tool, owned
 from callgate.gateway.task_ids import unknown as unknown_task
 from callgate.types import METHOD, PROMPT, RESOURCE, Tool
 
@@ -42,6 +43,8 @@ def entry(asked: Asked, view: View) -> Tool | None:
 
 async def resolve(asked: Asked, house: House) -> Tool:
     """The entry behind a name that nobody has listed yet: its server, if still starting, is waited for."""
+    if house.guard.on and (kept := owned(asked, house)):
+        return await kept_tool(kept, asked, house)
     server = house.catalog.server_of(asked.front.door, asked.name)
     if server is not None and server in house.catalog.unlisted():
         await house.upstreams.settled(server, house.settings.servers[server].connect_timeout)

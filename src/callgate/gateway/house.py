@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import time
 
@@ -12,15 +11,18 @@ import msgspec
 
 from callgate import __version__
 from callgate.audit import Journal
-from callgate.catalog import Catalog, Changes, View
-from callgate.config import Loaded, Server
-from callgate.errors import ConfigError, NotFound, Unauthenticated
+from callgate.catalog import Catalog, Changes, View, believed
+from callgate.config import Loaded
+from callgate.errors import NotFound, Unauthenticated
 from callgate.gateway import showing
 from callgate.gateway.bus import Bus
 from callgate.gateway.changes import ListChanges
 from callgate.gateway.consent import Consents
+from callgate.gateway.counting import Counting
 from callgate.gateway.ended import Ended
 from callgate.gateway.finding import entry, resolve
+from callgate.gateway.gauges import show_gauges
+from callgate.gateway.guarding import check_still, follow_pins, guard_of, open_guard, owned
 from callgate.gateway.line import Lines
 from callgate.gateway.listing import Cursors, Pages
 from callgate.gateway.overlays import Overlays
@@ -28,6 +30,8 @@ from callgate.gateway.parking import ParkingLot
 from callgate.gateway.personal import PersonalLists
 from callgate.gateway.pipeline import Asked
 from callgate.gateway.places import Places
+from callgate.gateway.policies import policy_of
+from callgate.gateway.programs import config_digest, programs
 from callgate.gateway.refusals import Refusals
 from callgate.gateway.rounds import named
 from callgate.gateway.scopes import ScopeRules, check_scopes, enough
@@ -40,7 +44,7 @@ from callgate.gateway.task_news import STATUS, heard
 from callgate.gateway.task_store import Tasks
 from callgate.gateway.telling import Telling
 from callgate.identity import Recogniser, Secrets, exchanges_callers, token_issuer
-from callgate.policy import Policy, load_policy, open_policy, settle
+from callgate.policy import Policy, QuotaRules, settle
 from callgate.store import Database, Listings, SqliteAudit, open_database, secret_key
 from callgate.telemetry import Metrics
 from callgate.types import Answer, Call, Front, Listing, Permitted, Principal, Question, ServerStatus, Tool
@@ -54,7 +58,7 @@ SWEEP_EVERY = 30.0
 #: Settings that a running gateway cannot take over.
 FIXED = (
     "listen", "admin_listen", "data_dir", "audit", "limits", "startup_wait", "watch", "log_level", "list_page_size",
-    "allowed_hosts", "allowed_origins", "public_url", "secrets", "egress",
+    "allowed_hosts", "allowed_origins", "public_url", "secrets", "egress", "quotas_store",
 )  # fmt: skip
 
 
@@ -74,9 +78,9 @@ class House:
         self.journal = Journal(self.audit, self.settings.audit)
         self.metrics = Metrics()
         self.refusals = Refusals(self.metrics, self.journal)
-        self.policy: Policy = _policy(loaded)
+        self.policy: Policy = policy_of(loaded, loopback=loopback)
         self.scopes = ScopeRules(self.settings.identity)
-        self.catalog = Catalog(self._catalog_changed, lambda tools: self.policy.prepare(tools))
+        self.counting = Counting(self, loaded)
         self.pages = Pages()
         self.cursors = Cursors(lambda: secret_key(loaded.data_dir, "cursors"))
         self.sessions = Sessions(
@@ -100,6 +104,8 @@ class House:
 
     def _hear(self) -> None:
         """The rooms that know what servers say outside calls, and who wants to hear it."""
+        self.guard = guard_of(self)
+        self.catalog = Catalog(self._catalog_changed, lambda tools: self.policy.prepare(tools), self.guard)
         self.bus = Bus()
         self.bus.route(STATUS, lambda news: heard(news, self))
         self.streams = Streams(self)
@@ -127,15 +133,18 @@ class House:
     async def open(self) -> None:
         """Start the rooms. Servers start in the background; nothing here waits for one."""
         self.journal.start()
-        self._gauges()
-        self.catalog.configure(self.settings.servers, self.settings.virtual_servers)
+        show_gauges(self)
+        await self.counting.open()
+        await open_guard(self)
+        self._know_servers()
         known = await asyncio.to_thread(self.listings.load_all)
         servers = self.settings.servers
         same = [each.listing for each in known if config_digest(servers.get(each.listing.server)) == each.config_digest]
         self.catalog.restore({each.server: each for each in same})
-        await self.upstreams.apply(self.settings.servers, self.loaded.base)
+        await self.upstreams.apply(programs(self.settings.servers), self.loaded.base)
         self._own(asyncio.create_task(self._sweep(), name="sweep"))
         self._own(asyncio.create_task(follow_secrets(self), name="secrets"))
+        self._own(asyncio.create_task(follow_pins(self), name="pins"))
 
     async def aclose(self) -> None:
         tasks = tuple(self._tasks)
@@ -157,6 +166,7 @@ class House:
         await self.secrets.aclose()
         await self.egress.aclose()
         await self.public_egress.aclose()
+        await self.counting.aclose()
         await self.journal.aclose()
         await asyncio.to_thread(self.audit.close)
 
@@ -170,7 +180,8 @@ class House:
 
     async def reload(self, loaded: Loaded) -> None:
         """Take over new settings; raises ``ConfigError`` and keeps everything as it was when they do not hold."""
-        policy, scopes = await asyncio.to_thread(_policy, loaded), ScopeRules(loaded.settings.identity)
+        policy = await asyncio.to_thread(policy_of, loaded, loopback=self.loopback)
+        scopes, quotas = ScopeRules(loaded.settings.identity), QuotaRules(loaded.settings)
         await asyncio.to_thread(policy.prepare, self.catalog.tools())
         old, new = self.settings, loaded.settings
         fixed = [key for key in FIXED if getattr(old, key) != getattr(new, key)]
@@ -193,15 +204,23 @@ class House:
             self.lines.close()
             self.sessions.close_streams()  # whoever is still known opens them again
             self.streams.end()
-        self.catalog.configure(self.settings.servers, self.settings.virtual_servers)
+        if old.guard != new.guard:
+            self.guard.configure(new.guard)
+            self.catalog.screened_anew()
+        self._know_servers()
         self.personal.clear()
         self.streams.end(lambda stream: self.catalog.view(stream.front.door) is None)
         if policy.version != before_policy.version:
             self.changes.judged_anew()
-        await self.upstreams.apply(self.settings.servers, loaded.base)
+        await self.upstreams.apply(programs(self.settings.servers), loaded.base)
+        await self.counting.configure(quotas)
         if after is not before:
             await before.aclose()
         log.info("configuration taken over (policy %s, %d servers)", policy.version, len(new.servers))
+
+    def _know_servers(self) -> None:
+        settings = self.settings
+        self.catalog.configure(settings.servers, settings.virtual_servers, believed=believed(settings))
 
     def view(self, door: str) -> View:
         view = self.catalog.view(door)
@@ -225,7 +244,9 @@ class House:
         view = self.catalog.views.get(front.door) or self.view(front.door)
         if self.overlays.shown:
             view = self.overlays.view(front, asked.principal.key) or view
-        return view.names.get(asked.name) if asked.method == "tools/call" else entry(asked, view)
+        if asked.method == "tools/call":
+            return view.names.get(asked.name)
+        return None if self.guard.on and owned(asked, self) else entry(asked, view)
 
     async def resolve(self, asked: Asked) -> Tool:
         """The tool behind a name that nobody has listed yet: its server, if still starting, is waited for."""
@@ -236,6 +257,8 @@ class House:
         if not self.recogniser.holds(call.principal):
             raise Unauthenticated("The credential does not hold any more, or stands for other roles.")
         check_scopes(call, self)
+        if self.guard.on:
+            check_still(call, self)
         return settle(call, self.policy.decide(call))
 
     def still_allowed(self, call: Call) -> bool:
@@ -334,33 +357,7 @@ class House:
             self.credentials.tokens.sweep(time.time())
             self.recogniser.look()
             await self.secrets.sweep()
-
-    def _gauges(self) -> None:
-        self.metrics.gauge("callgate_sessions", "Open legacy sessions.", lambda: len(self.sessions))
-        self.metrics.gauge("callgate_tools", "Tools on the endpoint of everything.", lambda: self.catalog.tool_count)
-        self.metrics.gauge("callgate_parked_calls", "Calls that wait for their clients.", lambda: len(self.parking))
-        self.metrics.gauge("callgate_calls_in_flight", "Calls in flight.", lambda: len(self.places))
-        self.metrics.gauge("callgate_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
-        self.metrics.total("callgate_audit_dropped_total", "Audit records dropped.", lambda: self.journal.dropped)
-        self.metrics.gauge("callgate_audit_waiting", "Audit records not yet written.", lambda: self.journal.waiting)
-
-
-def config_digest(server: Server | None) -> str:
-    """Names a server's settings: what it listed under other settings says nothing about it now."""
-    return "" if server is None else hashlib.sha256(msgspec.json.encode(server, order="sorted")).hexdigest()[:16]
-
-
-def _policy(loaded: Loaded) -> Policy:
-    if not loaded.policy:
-        return open_policy()
-    policy = load_policy(loaded.policy)
-    failed = policy.first_failure()
-    if failed is not None:
-        expected = f"{failed.expected} by {failed.expected_by}" if failed.expected_by else failed.expected
-        got = f"{failed.got} by {failed.by or 'default'}"
-        raise ConfigError(
-            f"A test of the policy fails: {failed.name} expects {expected}, got {got}.",
-            hint="Run `callgate policy test` for all of them.",
-            place=failed.place,
-        )
-    return policy
+            try:
+                await asyncio.to_thread(self.guard.kept.sweep)
+            except OSError as why:
+                log.warning("old results cannot be dropped: %s", why)

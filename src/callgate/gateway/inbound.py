@@ -49,7 +49,7 @@ class Inbound(msgspec.Struct):
 
 class Reply(msgspec.Struct, frozen=True):
     """What goes back: an HTTP status, the JSON (empty for an accepted notification), a session id, a call id, and what
-    a refusal says of the token that would do (``WWW-Authenticate``).
+    a refusal says of the token that would do (``WWW-Authenticate``), and further header lines.
     """
 
     body: bytes = b""
@@ -57,6 +57,7 @@ class Reply(msgspec.Struct, frozen=True):
     session: str = ""
     call: str = ""
     challenge: str = ""
+    headers: bytes = b""
 
 
 Handler = Callable[[Inbound, Front, "House"], Awaitable[Reply]]

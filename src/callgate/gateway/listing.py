@@ -31,6 +31,8 @@ MEMBERS = {
     "resources/list": b"resources",
     "resources/templates/list": b"resourceTemplates",
 }
+#: The member of ``_meta`` that says what a call must reckon with.
+DECISION = "callgate/decision"
 #: Bytes of encoded pages that are kept.
 CACHE_BYTES = 8 * 1024 * 1024
 
@@ -132,7 +134,10 @@ def _encode(house: House, asked: Listed, after: str) -> bytes:
     start = _position(view, visible, after)
     size = house.settings.list_page_size
     shown = visible[start : start + size]
-    body = b",".join([view.definition(method, tool, front.era) for tool in shown])
+    if house.policy.depends:
+        body = b",".join([_marked(view.definition(method, tool, front.era), tool, asked, house) for tool in shown])
+    else:
+        body = b",".join([view.definition(method, tool, front.era) for tool in shown])
     tail = b""
     if start + size < len(visible):
         tail = b',"nextCursor":' + msgspec.json.encode(house.cursors.seal(shown[-1].native, asked))
@@ -141,6 +146,19 @@ def _encode(house: House, asked: Listed, after: str) -> bytes:
         ttl, public = of_list(house, view, method, lasting=lasting)
         tail += b',"resultType":"complete","ttlMs":%d,"cacheScope":"%b"' % (ttl, b"public" if public else b"private")
     return b'{"%b":[%b]%b}' % (MEMBERS[method], body, tail)
+
+
+def _marked(definition: bytes, tool: Tool, asked: Listed, house: House) -> bytes:
+    """A definition that says what a call must reckon with, where it would not simply be allowed: ``ask`` (a human
+    approves), ``arguments`` (it depends on them), ``scopes`` (the token needs more).
+    """
+    outlook = house.policy.outlook(asked.who, tool, asked.front)
+    if outlook in ("allow", "deny"):
+        return definition
+    members = msgspec.json.decode(definition)
+    meta = members.get("_meta")
+    members["_meta"] = {**(meta if isinstance(meta, dict) else {}), DECISION: outlook}
+    return msgspec.json.encode(members)
 
 
 def _position(view: View, tools: Sequence[Tool], after: str) -> int:

@@ -166,6 +166,8 @@ class ParkingLot:
         """Make a call that may ask: the server's answer, or its first question."""
         parked = ParkedCall(asked, self._admit)
         parked.start(permitted, self._house)
+        if asked.charge is not None:
+            asked.charge.until(parked.task)  # it goes on while nobody waits for it
         self._running.add(parked)
         parked.task.add_done_callback(lambda _: self._running.discard(parked))
         return await self._drive(parked, permitted, asked)

@@ -8,52 +8,23 @@ principal. ``account.py`` wraps the way once: whatever happens, one audit record
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from callgate.errors import ConsentNeeded
+from callgate.gateway.asked import NOBODY, UNJUDGED, Asked, call_of
 from callgate.gateway.exchange import exchange
+from callgate.gateway.guarding import before, bounded, fitting
 from callgate.gateway.ladder import check_parameters
+from callgate.gateway.policies import treated
 from callgate.gateway.rounds import returned
-from callgate.gateway.scopes import check_scopes
-from callgate.gateway.seal import Round
+from callgate.gateway.scopes import check_scopes, wanting
 from callgate.policy import settle
-from callgate.types import Answer, Call, Conduct, Front, Principal, Tool, Verdict
+from callgate.types import Answer
 
 if TYPE_CHECKING:
     from callgate.gateway.house import House
 
-UNJUDGED = Verdict("deny")
-NOBODY = Conduct()
-
-
-class Asked(msgspec.Struct):
-    """A call as the client asked for it, and what became known of it on its way (for the record).
-
-    ``headers`` are those to be compared with the arguments (``None``: nothing to compare); ``conduct`` is the client's
-    end of the call; ``sent`` is ``time.perf_counter_ns()`` when the call left the house, 0 when it did not; ``round``
-    is what the client's ``requestState`` carried.
-    """
-
-    id: int
-    principal: Principal
-    front: Front
-    name: str
-    arguments: Mapping[str, Any]
-    meta: Mapping[str, Any]
-    received: int
-    size: int
-    trace_id: str
-    headers: Mapping[bytes, bytes] | None = None
-    conduct: Conduct = NOBODY
-    method: str = "tools/call"
-    params: Mapping[str, Any] = msgspec.field(default_factory=dict)
-    tool: Tool | None = None
-    verdict: Verdict = UNJUDGED
-    sent: int = 0
-    round: Round | None = None
+__all__ = ["NOBODY", "UNJUDGED", "Asked", "answer", "call_of"]
 
 
 async def answer(asked: Asked, house: House) -> Answer:
@@ -68,17 +39,20 @@ async def answer(asked: Asked, house: House) -> Answer:
     if call.principal.audience:
         check_scopes(call, house)  # a token of ours opens what its scopes say
     asked.verdict = verdict = house.policy.decide(call)  # allow / deny / ask, and the rule that said so
+    if verdict.scopes:
+        raise wanting(call, verdict, house)  # a better token would do
     permitted = settle(call, verdict)  # → Permitted, or Denied / AwaitingApproval
+    if house.counting.any:
+        asked.charge = await house.counting.charge(call, asked)  # counted, or refused: rates, quotas, budgets
+    if house.guard.on and (said := before(call, asked, house)) is not None:
+        return said  # the model can mend its arguments
     asked.sent = time.perf_counter_ns()
     try:
-        return await exchange(permitted, asked, house)  # the only line that leaves the house
+        reply = await exchange(permitted, asked, house)  # the only line that leaves the house
     except ConsentNeeded as needed:  # the server did nothing: its user has to agree first
-        return await house.consents.answer(needed, permitted, asked)
-
-
-def call_of(asked: Asked, tool: Tool) -> Call:
-    """The call that was asked for, once it is known which tool it is about."""
-    return Call(
-        asked.id, asked.principal, tool, asked.arguments, asked.front, asked.received, asked.meta, asked.trace_id, "",
-        asked.size, asked.method, asked.params,
-    )  # fmt: skip
+        reply = await house.consents.answer(needed, permitted, asked)
+    if house.guard.on:
+        reply = fitting(reply, call, asked, house)  # results say what their schema says
+    if house.policy.treats:
+        reply = await treated(reply, call, asked, house)  # redact / cut / block
+    return await bounded(reply, call, asked, house) if house.guard.on else reply

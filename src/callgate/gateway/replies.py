@@ -8,6 +8,7 @@ import msgspec
 
 from callgate.errors import CallgateError, InsufficientScope, ProtocolError
 from callgate.gateway import wire
+from callgate.gateway.counting import headers_of
 from callgate.gateway.inbound import Reply
 from callgate.gateway.ladder import MISSING_CAPABILITY
 from callgate.gateway.rounds import URL_REQUIRED, declares
@@ -96,7 +97,7 @@ def failure(id: Any, error: CallgateError, *, modern: bool) -> Reply:
         status = STATUS.get(error.rpc_code, error.status)
     call = str(data["callId"]) if data and "callId" in data else ""
     challenge = error.challenge if isinstance(error, InsufficientScope) else ""
-    return Reply(body, status or 200, call=call, challenge=challenge)
+    return Reply(body, status or 200, call=call, challenge=challenge, headers=headers_of(error))
 
 
 def no_method(name: str, era: str) -> ProtocolError:

@@ -44,7 +44,7 @@ def shown(answer: Answer, asked: Asked) -> Answer:
     escaped = result.find(b"\\u") >= 0
     if front.era == "legacy" and (escaped or result.find(b'"structuredContent"') >= 0 or front.version < "2025-06-18"):
         result = for_version(result, front.version)
-    if (escaped or result.find(b'ri"') >= 0) and not front.door.startswith("server:"):
+    if (escaped or result.find(b'ri"') >= 0) and not asked.linked and not front.door.startswith("server:"):
         result = exposed(result, asked.tool.server)
     return answer if result is answer.result else msgspec.structs.replace(answer, result=result)
 

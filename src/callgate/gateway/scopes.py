@@ -15,7 +15,7 @@ from callgate.config import Identity, OAuth
 from callgate.errors import ConfigError, InsufficientScope, nearest
 from callgate.gateway.challenge import WELL_KNOWN, path_of
 from callgate.policy import Bounded, ToolIndex, tool_flaw
-from callgate.types import Call, Tool
+from callgate.types import Call, Tool, Verdict
 
 if TYPE_CHECKING:
     from callgate.gateway.house import House
@@ -86,14 +86,27 @@ def check_scopes(call: Call, house: House) -> None:
     rules, who = house.scopes, call.principal
     wanted = rules.lacking(str(who.claims.get("scope", "")), call.tool) if rules.any and who.audience else ()
     if wanted:
-        said = " ".join(wanted)
-        error = InsufficientScope(
-            "The token does not have all scopes that this call needs.",
-            hint=f"Get one with the scopes `{said}`.",
-            data={"kind": "scope", "scope": said},
-        )
-        error.challenge = _challenge(who.claims, said, call.front.door, house)
-        raise error
+        raise _insufficient(call, wanted, house)
+
+
+def wanting(call: Call, verdict: Verdict, house: House) -> InsufficientScope:
+    """The refusal of a call that a rule would allow with other scopes: those of the token, and those (rule POL-4)."""
+    held = str(call.principal.claims.get("scope", "")).split()
+    wanted = dict.fromkeys(each for each in (*held, *verdict.scopes) if each != OFFLINE)
+    error = _insufficient(call, tuple(wanted), house)
+    error.verdict = verdict
+    return error
+
+
+def _insufficient(call: Call, wanted: tuple[str, ...], house: House) -> InsufficientScope:
+    said = " ".join(wanted)
+    error = InsufficientScope(
+        "The token does not have all scopes that this call needs.",
+        hint=f"Get one with the scopes `{said}`.",
+        data={"kind": "scope", "scope": said},
+    )
+    error.challenge = _challenge(call.principal.claims, said, call.front.door, house)
+    return error
 
 
 def enough(call: Call, house: House) -> bool:

@@ -16,8 +16,10 @@ from callgate.errors import CallgateError
 from callgate.gateway import wire
 from callgate.gateway.account import governed
 from callgate.gateway.bus import unstamped
+from callgate.gateway.guarding import bounded, check_still, fitting
 from callgate.gateway.inbound import NOBODY, Inbound
 from callgate.gateway.pipeline import Asked, call_of
+from callgate.gateway.policies import treated
 from callgate.gateway.rewriting import shown
 from callgate.gateway.task_answers import told
 from callgate.gateway.task_fronts import older
@@ -92,7 +94,15 @@ async def _follow(stream: Listening, asked: Asked, answer: Answer, entry: Entry,
             return
         await pause(entry, LEAST)
         permitted = settle(call, house.policy.decide(call))
+        if house.guard.on:
+            check_still(call, house)
         answer = await told(permitted, NOBODY, house)
+        if house.guard.on:
+            answer = fitting(answer, call, asked, house)
+        if house.policy.treats:
+            answer = await treated(answer, call, asked, house)
+        if house.guard.on:
+            answer = await bounded(answer, call, asked, house)
 
 
 def _state(task: Task) -> str:

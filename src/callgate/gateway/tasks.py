@@ -27,6 +27,7 @@ from callgate.gateway.task_ids import Ticket
 from callgate.gateway.task_making import SINCE, offers
 from callgate.gateway.task_modern import declared
 from callgate.gateway.task_store import Entry, Task
+from callgate.policy import Lost
 from callgate.types import Front
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def asked_about(inbound: Inbound, front: Front, house: House, ticket: Ticket | N
     name, arguments = "", dict[str, Any]()
     if ticket is not None and house.tasks.fingerprint(ticket.server) == ticket.digest:
         name = house.view(inbound.door).by_native.get(ticket.native, "")
-        arguments = wire.decode(ticket.arguments) if ticket.arguments else {}
+        arguments = wire.decode(ticket.arguments) if ticket.arguments else Lost()
     asked = asked_of(inbound, front, name, arguments)
     asked.method, asked.headers = inbound.method, None
     return asked

@@ -28,7 +28,8 @@ STREAM_OK = (
 #: The gate let this Origin in, so its pages may read the answer.
 ALLOW_ORIGIN = (
     b"access-control-allow-origin: %b\r\nvary: origin\r\n"
-    b"access-control-expose-headers: mcp-session-id, callgate-call-id, www-authenticate, dpop-nonce\r\n"
+    b"access-control-expose-headers: mcp-session-id, callgate-call-id, www-authenticate, dpop-nonce, "
+    b"retry-after, ratelimit-policy, ratelimit\r\n"
 )
 EVENT = b"event: message\ndata: %b\n\n"
 KEPT_EVENT = b"id: %b\nevent: message\ndata: %b\n\n"
@@ -242,6 +243,7 @@ class Turn:
             extra += b"mcp-session-id: %b\r\n" % reply.session.encode()
         if reply.challenge:
             extra += b"www-authenticate: %b\r\n" % reply.challenge.encode()
+        extra += reply.headers
         if not self.keep_alive:
             extra += b"connection: close\r\n"
         if body:

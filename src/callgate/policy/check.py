@@ -10,16 +10,18 @@ second try.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from callgate.errors import Place
-from callgate.types import Actor, Call, Effect, Front, Principal, Tool, Verdict
+from callgate.types import Actor, Call, Effect, Front, Operation, Principal, Tool, Verdict
 
-from .decide import Policy
-from .language import CallerText, Test
+from .language import CallerText, Test, ToolText
 from .matching import ANONYMOUS
+
+if TYPE_CHECKING:
+    from .decide import Policy
 
 _UNANNOTATED = {"read_only": False, "destructive": True, "idempotent": False, "open_world": True}
 _READ_ONLY = {"read_only": True, "destructive": False, "idempotent": True, "open_world": True}
@@ -64,11 +66,11 @@ def _fits(test: Test, verdict: Verdict) -> bool:
 def _open(test: Test) -> bool:
     """Whether the test leaves open what the server claims."""
     tool = test.text.tool
-    return tool.read_only is None and tool.destructive is None
+    return tool.read_only is None and tool.destructive is None and tool.operation is None
 
 
 def _judge(policy: Policy, test: Test, claims: Mapping[str, bool]) -> Verdict:
-    return policy.decide_at(call_of(test, claims), test.now or policy.clock())
+    return policy.decide_at(call_of(test, claims), test.now or policy.clock(), shadow=test.shadow)
 
 
 def call_of(test: Test, claims: Mapping[str, bool] = _UNANNOTATED) -> Call:
@@ -79,9 +81,23 @@ def call_of(test: Test, claims: Mapping[str, bool] = _UNANNOTATED) -> Call:
 
 
 def _tool(test: Test, claims: Mapping[str, bool]) -> Tool:
-    said: dict[str, Any] = {name: getattr(test.text.tool, name) for name in claims}
+    text = test.text.tool
+    said: dict[str, Any] = {name: getattr(text, name) for name in claims}
+    if text.operation is not None:  # as the operator's classification has it
+        usual = {"read_only": text.operation == "read", "destructive": text.operation in ("delete", "execute")}
+        claims = {**claims, **usual}
     said = {name: claims[name] if value is None else value for name, value in said.items()}
-    return Tool(test.server, test.tool, test.text.call, b"{}", description=test.text.tool.description, **said)
+    operation = text.operation or _operation(text, said)
+    return Tool(
+        test.server, test.tool, test.text.call, b"{}", description=text.description, operation=operation, **said
+    )
+
+
+def _operation(text: ToolText, said: Mapping[str, bool]) -> Operation:
+    """As ``catalog/classes.py`` has it: what only the specification assumes tells nothing."""
+    if said["read_only"]:
+        return "read"
+    return "" if text.destructive is None else "delete" if text.destructive else "write"
 
 
 def _caller(text: CallerText | None) -> Principal:

@@ -8,7 +8,7 @@ answered when the mask is made and costs nothing afterwards. Where that answer w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -40,19 +40,27 @@ class ToolMask:
 class CallerMask:
     """What the rules say of one caller through one kind of request, whatever is called.
 
-    ``facts`` are the values on which open conditions depend, encoded; ``None`` when they cannot be encoded.
+    ``lacking`` are rules that would allow, had the caller's token all scopes that they need. ``facts`` are the values
+    on which open conditions depend, encoded; ``None`` when they cannot be encoded.
     """
 
-    __slots__ = ("facts", "mask", "open", "who")
+    __slots__ = ("facts", "lacking", "mask", "open", "who")
 
-    def __init__(self, who: Principal, mask: int, open_: int, facts: bytes | None) -> None:
-        self.who, self.mask, self.open, self.facts = who, mask, open_, facts
+    def __init__(self, who: Principal, mask: int, open_: int, lacking: int = 0) -> None:
+        self.who, self.mask, self.open, self.lacking = who, mask, open_ | lacking, lacking
+        self.facts: bytes | None = None
+
+
+Covers = Callable[[Iterable[str]], frozenset[str]]
 
 
 class Masks:
-    """All rules of one policy, compiled. Caches hold as long as the policy object does."""
+    """All rules of one policy, compiled. Caches hold as long as the policy object does.
 
-    def __init__(self, rules: Sequence[Rule], limit: int) -> None:
+    ``covers`` says what scopes stand for, themselves included.
+    """
+
+    def __init__(self, rules: Sequence[Rule], limit: int, covers: Covers = frozenset) -> None:
         self.rules = tuple(rules)
         self.deny, self.ask, self.allow = (
             _bits(at for at, rule in enumerate(rules) if rule.effect == effect) for effect in EFFECTS
@@ -64,7 +72,10 @@ class Masks:
         self.conditional = conditional & ~self._by_tool & ~self._by_caller
         self.needs_args = _bits(at for at in range(len(rules)) if "args" in roots[at])
         self.needs_now = _bits(at for at in range(len(rules)) if "now" in roots[at])
-        self._asks_request = any("request" in root for root in roots)
+        self._asks_request = any("request" in root for root in roots) or any(rule.virtual_servers for rule in rules)
+        self._by_operation = _bits(at for at, rule in enumerate(rules) if rule.operations)
+        self.scoped = _bits(at for at, rule in enumerate(rules) if rule.scopes)
+        self._covers = covers
         self._index = ToolIndex(rule.tools for rule in rules)
         self._matchers = tuple(Matcher(rule) for rule in rules)
         self._limit = limit
@@ -94,8 +105,8 @@ class Masks:
         known = self._callers.get(key)
         if known is not None and known.who is who:
             return known
-        mask, open_ = self._caller(who, front)
-        known = CallerMask(who, mask, open_, self._facts(who, front, mask & (self.conditional | open_)))
+        known = self._caller(who, front)
+        known.facts = self._facts(who, front, known.mask & (self.conditional | known.open))
         self._callers.put(key, known)
         return known
 
@@ -107,12 +118,25 @@ class Masks:
             mask ^= low
 
     def _tool(self, tool: Tool) -> tuple[int, int]:
-        matching = self._index.mask(tool.server, tool.name)
-        return self._answer(matching, self._by_tool, Inputs(tool=tool, limit=self._limit))
+        matching, unknown = self._index.mask(tool.server, tool.name), 0
+        for bit, rule in self.bits(matching & self._by_operation):
+            if not tool.operation:
+                unknown |= bit
+            elif tool.operation not in rule.operations:
+                matching ^= bit
+        matching, open_ = self._answer(matching, self._by_tool, Inputs(tool=tool, limit=self._limit))
+        return matching, open_ | unknown & matching
 
-    def _caller(self, who: Principal, front: Front) -> tuple[int, int]:
-        matching = _bits(at for at, matcher in enumerate(self._matchers) if not matcher.caller(who))
-        return self._answer(matching, self._by_caller, Inputs(who, front=front, limit=self._limit))
+    def _caller(self, who: Principal, front: Front) -> CallerMask:
+        matching = _bits(at for at, matcher in enumerate(self._matchers) if not matcher.caller(who, front))
+        matching, open_ = self._answer(matching, self._by_caller, Inputs(who, front=front, limit=self._limit))
+        lacking = 0
+        if matching & self.scoped:
+            held = self._covers(str(who.claims.get("scope", "")).split())
+            lacking = sum(bit for bit, rule in self.bits(matching & self.scoped) if not held.issuperset(rule.scopes))
+            if who.via != "jwt":  # who has no token cannot get a better one
+                matching, lacking = matching & ~lacking, 0
+        return CallerMask(who, matching, open_, lacking)
 
     def _answer(self, matching: int, askable: int, inputs: Inputs) -> tuple[int, int]:
         """``matching`` without the rules whose condition is answered with no, and the faults."""
@@ -146,6 +170,7 @@ def _bits(places: Iterable[int]) -> int:
 
 
 def _held(rule: Rule, inputs: Inputs) -> bool | Fault:
+    """The condition alone: a caller's mask knows no tool yet."""
     return rule.when.holds(inputs) if rule.when is not None else True
 
 
@@ -156,5 +181,6 @@ def _same_claims(one: Tool, other: Tool) -> bool:
         and one.destructive == other.destructive
         and one.idempotent == other.idempotent
         and one.open_world == other.open_world
+        and one.operation == other.operation
         and one.description == other.description
     )

@@ -57,6 +57,12 @@ class Unfit(Exception):
     """A value that must not be shown to CEL; the message says why."""
 
 
+class Lost(dict[str, Any]):
+    """Arguments that were too large to be kept, of a call that was judged when it was made. Rules over its result that
+    look at them are in doubt.
+    """
+
+
 class Inputs:
     """What the conditions of one decision look at."""
 
@@ -74,6 +80,12 @@ class Inputs:
     @classmethod
     def of(cls, call: Call, now: datetime, limit: int = MAX_ARGUMENTS) -> Inputs:
         return cls(call.principal, call.tool, call.front, arguments=call.arguments, now=now, limit=limit)
+
+    def doubting(self) -> Inputs:
+        """The same, where arguments that are lost are not taken for none."""
+        if isinstance(self.arguments, Lost):
+            self._unfit = "the arguments are not known any more"
+        return self
 
     def args(self) -> dict[str, Any]:
         """The arguments, after a check that they may be looked at (made once for all rules)."""
@@ -120,6 +132,7 @@ VARIABLES: Mapping[str, Variable] = {
     "tool.destructive": Variable("tool", "bool", attrgetter("tool.destructive")),
     "tool.idempotent": Variable("tool", "bool", attrgetter("tool.idempotent")),
     "tool.openWorld": Variable("tool", "bool", attrgetter("tool.open_world")),
+    "tool.operation": Variable("tool", "string", attrgetter("tool.operation")),
     "request.door": Variable("request", "string", attrgetter("front.door")),
     "request.version": Variable("request", "string", attrgetter("front.version")),
     "request.era": Variable("request", "string", attrgetter("front.era")),

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from callgate.errors import Place
-from callgate.types import Call, Effect, Principal, Verdict
+from callgate.types import Call, Principal, Verdict
 
 from .conditions import VARIABLES, Condition, Fault, Inputs, Unfit
-from .language import Rule
-from .matching import ANONYMOUS, Matcher, actors, barrier_of
+from .language import Kind, Rule
+from .matching import ANONYMOUS, Matcher, actors, barrier_of, claimed
 from .wording import listed, printable, shown
 
 if TYPE_CHECKING:
@@ -29,13 +29,14 @@ _PATH = re.compile(r"(?<![\w.])(?:args|caller|chain|now|request|tool)(?:\s*\.\s*
 class RuleTrace(msgspec.Struct, frozen=True):
     """What one rule made of the call.
 
-    ``clause`` is the first part that did not fit (``tool``, ``to``, ``to.roles``, ``chain_any``, ``when``), ``""``
-    when the rule stands; ``detail`` says it in words. ``inputs`` are the values that the condition looked at, as
-    JSON, ``result`` what it gave (``true``, ``false``, ``undecided: …``; ``""`` when it was not asked).
+    ``clause`` is the first part that did not fit (``tool``, ``operations``, ``to``, ``to.roles``, ``chain_any``,
+    ``needs``, ``when`` …), ``""`` when the rule stands; ``detail`` says it in words. ``inputs`` are the values that the
+    condition looked at, as JSON, ``result`` what it gave (``true``, ``false``, ``undecided: …``; ``""`` when it was not
+    asked).
     """
 
     rule: str
-    effect: Effect
+    effect: Kind
     place: Place
     clause: str
     detail: str
@@ -43,6 +44,7 @@ class RuleTrace(msgspec.Struct, frozen=True):
     inputs: tuple[tuple[str, str], ...] = ()
     result: str = ""
     decides: bool = False
+    shadow: bool = False
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -76,8 +78,8 @@ def explain(policy: Policy, call: Call) -> Explanation:
     verdict = policy.decide_at(call, now)
     inputs = Inputs.of(call, now, policy.max_arguments)
     stranger = call.principal.via == ANONYMOUS
-    rules = [(barrier_of(rule) if stranger else None) or rule for rule in policy.rules]
-    traces = tuple(_trace(rule, call, inputs, verdict) for rule in rules)
+    rules = [(barrier_of(rule) if stranger else None) or rule for rule in (*policy.rules, *policy.results)]
+    traces = tuple(_scoped(_trace(rule, call, inputs, verdict), rule, call, policy) for rule in rules)
     return Explanation(_who(call.principal), call.tool.native, verdict, policy.default, traces)
 
 
@@ -92,15 +94,41 @@ def _who(who: Principal) -> str:
 
 
 def _trace(rule: Rule, call: Call, inputs: Inputs, verdict: Verdict) -> RuleTrace:
-    trace = RuleTrace(rule.id, rule.effect, rule.place, "", "it stands", decides=verdict.rule == rule.id)
+    trace = RuleTrace(
+        rule.id, rule.effect, rule.place, "", "it stands", decides=verdict.rule == rule.id, shadow=rule.shadow
+    )
     matcher = Matcher(rule)
     if not matcher.tool(call.tool.server, call.tool.name):
         return msgspec.structs.replace(trace, clause="tool", detail=f"it is for {listed(rule.tools)}")
-    if clause := matcher.caller(call.principal):
-        return msgspec.structs.replace(trace, clause=clause, detail=_mismatch(clause, rule, call.principal))
-    if rule.when is None:
+    operation = call.tool.operation
+    if rule.operations and operation and operation not in rule.operations:
+        detail = f"it is for tools that {listed(rule.operations)}; this one does {operation}"
+        return msgspec.structs.replace(trace, clause="operations", detail=detail)
+    if clause := matcher.caller(call.principal, call.front):
+        return msgspec.structs.replace(trace, clause=clause, detail=_mismatch(clause, rule, call))
+    return _conditioned(rule, inputs, trace)
+
+
+def _scoped(trace: RuleTrace, rule: Rule, call: Call, policy: Policy) -> RuleTrace:
+    """A rule that stands, or would if the caller's token had the scopes that it needs."""
+    if trace.clause or not rule.scopes:
         return trace
-    answer = rule.when.holds(inputs)
+    held = str(call.principal.claims.get("scope", "")).split()
+    if policy.covers(held).issuperset(rule.scopes):
+        return trace
+    detail = f"it needs a token with the scopes {listed(rule.scopes)}; the caller's has {listed(held)}"
+    return msgspec.structs.replace(trace, clause="needs", detail=detail)
+
+
+def _conditioned(rule: Rule, inputs: Inputs, trace: RuleTrace) -> RuleTrace:
+    """What a rule that is for this tool and this caller makes of the rest of the call."""
+    answer = rule.answer(inputs)
+    if rule.when is None:
+        if isinstance(answer, Fault):
+            return msgspec.structs.replace(
+                trace, clause="operations", detail=_outcome(rule, answer), result=f"undecided: {answer.why}"
+            )
+        return trace
     result = f"undecided: {answer.why}" if isinstance(answer, Fault) else str(answer).lower()
     return msgspec.structs.replace(
         trace,
@@ -121,18 +149,35 @@ def _outcome(rule: Rule, answer: bool | Fault) -> str:
         "allow": "an allow rule does not allow then",
         "deny": "a deny rule denies then",
         "ask": "an ask rule asks then, where the call would be allowed",
+        "result": "it applies then",
     }
-    return f"its condition cannot be decided; {stricter[rule.effect]}"
+    what = "its condition cannot be decided" if rule.when is not None else answer.why
+    return f"{what}; {stricter[rule.effect]}"
 
 
-def _mismatch(clause: str, rule: Rule, who: Principal) -> str:
+def _mismatch(clause: str, rule: Rule, call: Call) -> str:
+    who = call.principal
     if clause == "to":
         return f"the caller is anonymous, and `to.subjects` does not name `{ANONYMOUS}`"
-    if clause == "chain_any" and rule.chain_any is not None:
-        wanted = _fields(rule.chain_any)
+    if clause.startswith("chain_"):
+        wanted = _fields(getattr(rule, clause))
         have = "; ".join(f"{actor.subject} with roles {listed(actor.roles)}" for actor in actors(who))
-        return f"it is for a chain with {wanted}; the chain is {have}"
-    field = clause.removeprefix("to.")
+        kind = {"chain_any": "a chain with", "chain_all": "chains of", "chain_first": "a chain that begins with"}
+        return f"it is for {kind[clause]} {wanted}; the chain is {have}"
+    if clause == "virtual_servers":
+        door = call.front.door or "/mcp"
+        return f"it is for the virtual servers {listed(rule.virtual_servers)}; the call came by {door}"
+    if clause == "tenants":
+        return f"it is for the tenants {listed(rule.tenants)}; the caller is of {who.tenant}"
+    if clause == "to.claims":
+        claims = rule.to.claims if rule.to is not None else {}
+        wanted = " and ".join(f"{name} {listed(map(str, values))}" for name, values in claims.items())
+        have = "; ".join(f"{name} {listed(claimed(who, name))}" for name in claims)
+        return f"it is for claims {wanted}; the caller has {have}"
+    return _unlike(clause.removeprefix("to."), rule, who)
+
+
+def _unlike(field: str, rule: Rule, who: Principal) -> str:
     wanted = listed(getattr(rule.to, field, ()))
     have = {
         "subjects": who.subject,
@@ -173,7 +218,8 @@ def _value(path: str, inputs: Inputs) -> str:
 
 def _trace_lines(trace: RuleTrace, width: int) -> list[str]:
     mark = "=>" if trace.decides else "  "
-    said = [f"{mark} {printable(trace.rule):<{width}}  {trace.effect:<5}  {printable(trace.detail)}"]
+    tried = "in shadow mode: " if trace.shadow else ""
+    said = [f"{mark} {printable(trace.rule):<{width}}  {trace.effect:<5}  {tried}{printable(trace.detail)}"]
     if trace.condition:
         said.append(f"     when {' '.join(trace.condition.split())}")
         said += [f"       {name} = {value}" for name, value in trace.inputs]

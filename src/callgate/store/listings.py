@@ -51,7 +51,7 @@ class Listings:
             rows = connection.execute(sql, (self._tenant,)).fetchall()
         known = []
         for digest, body, seen_at in rows:
-            with contextlib.suppress(msgspec.DecodeError):  # only a memory; the server will list again
+            with contextlib.suppress(msgspec.DecodeError, RecursionError):  # only a memory; the server will list again
                 known.append(KnownListing(msgspec.json.decode(body, type=Listing), digest, seen_at))
         return tuple(known)
 

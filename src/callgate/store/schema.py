@@ -6,7 +6,7 @@ places: ``tables.py``, ``migrations/versions/`` and this one.
 
 from __future__ import annotations
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every revision this code knows, oldest first."""
 
 HEAD = REVISIONS[-1]
@@ -58,4 +58,27 @@ CREATE TABLE held (
 );
 CREATE INDEX held_owner ON held (tenant, owner);
 CREATE INDEX held_expires ON held (expires_at);
+CREATE TABLE pins (
+    tenant TEXT NOT NULL,
+    server TEXT NOT NULL,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    state TEXT NOT NULL,
+    body TEXT NOT NULL,
+    seen_at FLOAT NOT NULL,
+    decided_at FLOAT NOT NULL,
+    decided_by TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (tenant, server, name, digest)
+);
+CREATE INDEX pins_version ON pins (tenant, version);
+CREATE TABLE counts (
+    name TEXT NOT NULL,
+    "key" TEXT NOT NULL,
+    slot BIGINT NOT NULL,
+    used FLOAT NOT NULL,
+    ends_at FLOAT NOT NULL,
+    PRIMARY KEY (name, "key", slot)
+);
+CREATE INDEX counts_ends ON counts (ends_at);
 """

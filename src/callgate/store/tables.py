@@ -62,3 +62,30 @@ held = Table(
     Index("held_owner", "tenant", "owner"),
     Index("held_expires", "expires_at"),
 )
+
+pins = Table(
+    "pins",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("server", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("digest", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("decided_at", Float, nullable=False),
+    Column("decided_by", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Index("pins_version", "tenant", "version"),
+)
+
+counts = Table(
+    "counts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("slot", BigInteger, primary_key=True),
+    Column("used", Float, nullable=False),
+    Column("ends_at", Float, nullable=False),
+    Index("counts_ends", "ends_at"),
+)
