@@ -21,7 +21,6 @@ class Challenge(msgspec.Struct, frozen=True):
     metadata: str = ""
     scopes: tuple[str, ...] = ()
     error: str = ""
-    nonce: str = ""
 
 
 def challenge(response: Response) -> Challenge:
@@ -32,10 +31,9 @@ def challenge(response: Response) -> Challenge:
     ('a', 'b')
     """
     said = response.headers.get(b"www-authenticate", b"")[:MOST_BYTES].decode("latin-1")
-    nonce = response.headers.get(b"dpop-nonce", b"")[:1024].decode("latin-1")
     begin = _SCHEME.search(said)
     if begin is None:
-        return Challenge(nonce=nonce)
+        return Challenge()
     found: dict[str, str] = {}
     for name, quoted, plain in _PARAMETER.findall(said, begin.end()):
         found.setdefault(name.lower(), re.sub(r"\\(.)", r"\1", quoted) or plain)
@@ -43,7 +41,6 @@ def challenge(response: Response) -> Challenge:
         metadata=found.get("resource_metadata", ""),
         scopes=scopes_in(found.get("scope", "")),
         error=found.get("error", ""),
-        nonce=nonce,
     )
 
 
